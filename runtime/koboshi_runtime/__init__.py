@@ -1,0 +1,1 @@
+"""Koboshi's runtime: prompt, model worker, agent graph, trace store, outcomes, model registry, CLI."""

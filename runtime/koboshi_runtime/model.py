@@ -1,0 +1,115 @@
+"""What a model is to the rest of koboshi: ids in, ids with their log-probabilities out.
+
+`Model` is the seam. `WorkerModel` (llama.cpp in a process of its own) and `ScriptedModel` (a list of replies, for tests)
+both keep the suite in `tests/contracts`. A reply's ids include the stop token that the model sampled, so that the
+stop is learnt; ids and their log-probabilities always have equal length.
+"""
+
+from enum import StrEnum
+from typing import Protocol
+
+from koboshi_tools import Frozen, ToolSpec
+from pydantic import model_validator
+
+
+class FinishReason(StrEnum):
+    """Why a reply ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    STOP_TEXT = "stop_text"
+
+
+class PromptProfile(Frozen):
+    """How a model is spoken to: template and tool format by name, and whether it knows the NAT conditions."""
+
+    template: str
+    tool_format: str
+    conditions: str | None = None
+
+
+class ModelInfo(Frozen):
+    """A loaded model: `model_hash` is that of the file, `context_tokens` the longest prompt and reply of one run."""
+
+    model_hash: str
+    name: str
+    architecture: str
+    context_tokens: int
+    parallel: int
+    profile: PromptProfile
+
+
+class Piece(Frozen):
+    """A stretch of prompt before it is tokenised: our own markup, or text that must never become a special token."""
+
+    text: str
+    markup: bool = False
+
+
+class Constraint(Frozen):
+    """The calls a reply may hold: free text until the opening tag of `tool_format`, then exactly one of `tools`."""
+
+    tool_format: str
+    tools: tuple[ToolSpec, ...]
+    max_calls: int = 4
+
+
+class GenerateRequest(Frozen):
+    """One turn to be written after `prompt_ids`. `temperature` 0 takes the likeliest token; `top_p` cuts the tail."""
+
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop_ids: tuple[int, ...] = ()
+    stop_texts: tuple[str, ...] = ()
+    constraint: Constraint | None = None
+    run_id: str | None = None
+
+
+class Reply(Frozen):
+    """What the model wrote.
+
+    `ids`, `sampled`, `raw_logprobs` and `behaviour_logprobs` have equal length. `sampled` is False where the grammar left
+    one choice. Raw is at T = 1 without mask (natural logarithm); behaviour is of the distribution really drawn from.
+    """
+
+    ids: tuple[int, ...]
+    sampled: tuple[bool, ...]
+    raw_logprobs: tuple[float, ...]
+    behaviour_logprobs: tuple[float, ...]
+    text: str
+    finish: FinishReason
+    reused_tokens: int = 0
+    decoded_tokens: int = 0
+    seconds: float = 0.0
+
+    @model_validator(mode="after")
+    def _equal_lengths(self) -> "Reply":
+        lengths = {len(self.ids), len(self.sampled), len(self.raw_logprobs), len(self.behaviour_logprobs)}
+        if len(lengths) != 1:
+            raise ValueError(f"a reply's ids, sources and log-probabilities differ in length: {sorted(lengths)}")
+        return self
+
+
+class Model(Protocol):
+    """The seam between the agent and whatever writes its turns."""
+
+    info: ModelInfo
+
+    async def generate(self, request: GenerateRequest) -> Reply:
+        """Write one turn. Raises ModelError if the turn is lost; the runtime goes on."""
+        ...
+
+    async def tokenize(self, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
+        """Return the ids of `pieces`; special tokens come from markup only."""
+        ...
+
+    async def score(self, ids: tuple[int, ...], start: int) -> tuple[float, ...]:
+        """Return log p(ids[i] | ids[:i]) at T = 1, natural logarithm, for i in start..len(ids)-1."""
+        ...
+
+    async def close(self) -> None:
+        """Give back everything the model holds."""
+        ...

@@ -1,0 +1,180 @@
+"""The words that every run is recorded in: its purpose, its split, its outcome, and the steps it is made of.
+
+These are values; ids of rows, times and hashes of text are added by the store. A trajectory is the stored record of one
+run: its header, its steps in order, and its outcomes.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from koboshi_policies import Decision
+from koboshi_tools import Frozen, ToolCall, ToolResult
+
+from .model import PromptProfile, Reply
+
+
+class Purpose(StrEnum):
+    """Why a run was made. Training reads `work` and `rollout` only."""
+
+    WORK = "work"
+    ROLLOUT = "rollout"
+    EVAL = "eval"
+    GATE = "gate"
+    BENCH = "bench"
+    CANARY = "canary"
+
+
+class Split(StrEnum):
+    """What a task may be used for: training, tuning, the gate, or reports only."""
+
+    TRAIN = "train"
+    DEV = "dev"
+    GATE = "gate"
+    TEST = "test"
+
+
+class OutcomeLabel(StrEnum):
+    """The third axis: the verdict on the task."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    UNKNOWN = "unknown"
+
+
+class OutcomeSource(StrEnum):
+    """Who gave the verdict, strongest first; a weak signal is stored and not trained on until switched on."""
+
+    CHECKER = "checker"
+    PROJECT_CHECK = "project_check"
+    PERSON = "person"
+    EVENT = "event"
+    WEAK = "weak"
+
+
+class Outcome(Frozen):
+    """One label on a run; append-only, the strongest source decides and within a source the last one."""
+
+    label: OutcomeLabel
+    source: OutcomeSource
+    who: str
+    rationale: str = ""
+    score: float | None = None
+
+
+class RunStatus(StrEnum):
+    """The life of a run; `store.TRANSITIONS` says which may follow which."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    FINISHED = "finished"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class EndReason(StrEnum):
+    """Why a run ended; the trainer's failure classes are read from it."""
+
+    ANSWER = "answer"
+    STEP_BUDGET = "step_budget"
+    TOKEN_BUDGET = "token_budget"
+    TIME_BUDGET = "time_budget"
+    CALL_BUDGET = "call_budget"
+    LOOP = "loop"
+    DENIED = "denied"
+    NOT_EXECUTED = "not_executed"
+    NOT_REPLAYABLE = "not_replayable"
+    IN_DOUBT = "in_doubt"
+    MODEL_ERROR = "model_error"
+    CONTEXT_FULL = "context_full"
+
+
+class SegmentKind(StrEnum):
+    """Where a stretch of ids comes from. Only `reply` was written by the model, and only `reply` is ever learnt."""
+
+    PREFIX = "prefix"
+    USER = "user"
+    REPLY = "reply"
+    TOOL = "tool"
+    REPAIR = "repair"
+
+
+class Segment(Frozen):
+    """A stretch of the prompt as it was decoded."""
+
+    kind: SegmentKind
+    ids: tuple[int, ...]
+    text: str
+
+
+class TurnKind(StrEnum):
+    """What a reply turned out to be."""
+
+    CALL = "call"
+    ANSWER = "answer"
+    INVALID = "invalid"
+
+
+class RunHeader(Frozen):
+    """What is known of a run before its first turn."""
+
+    prompt: str
+    purpose: Purpose
+    split: Split
+    model_hash: str
+    profile: PromptProfile
+    condition: str | None
+    policy_hash: str
+    project: str
+    seed: int
+    temperature: float
+    top_p: float = 1.0
+    task_id: str | None = None
+    task: dict[str, Any] | None = None
+    tools: tuple[str, ...] = ()
+    sample: int = 0
+    parent_run_id: str | None = None
+    demonstration: bool = False
+
+
+class TurnRecord(Frozen):
+    """One model turn: the segments that are new to the prompt since the last turn, and the reply.
+
+    `in_context` says whether the reply's ids stay in the prompt of later turns; an invalid one does not.
+    """
+
+    index: int
+    segments: tuple[Segment, ...]
+    reply: Reply
+    kind: TurnKind
+    error: str | None = None
+    in_context: bool = True
+
+
+class CallIntent(Frozen):
+    """A call about to be decided and made. `idempotency_key` names it for ever: an effect happens once per key."""
+
+    step_index: int
+    call_index: int
+    call: ToolCall
+    decision: Decision
+    tool_version: str | None
+    tool_digest: str | None
+    effect: str | None
+    idempotent: bool
+    idempotency_key: str
+
+
+class CallRecord(Frozen):
+    """An intent with what came of it; a stored intent without a result is in doubt."""
+
+    intent: CallIntent
+    result: ToolResult | None
+
+
+class RunEnd(Frozen):
+    """How a run closed."""
+
+    status: RunStatus
+    reason: EndReason
+    answer: str | None
+    error: str | None = None

@@ -1,0 +1,1 @@
+"""Koboshi's trainer: dataset, NAT, LoRA, merge, GGUF, parity, gate, promotion."""
