@@ -178,3 +178,22 @@ class RunEnd(Frozen):
     reason: EndReason
     answer: str | None
     error: str | None = None
+
+
+class Trajectory(Frozen):
+    """The stored record of one run, steps in order, as readers and the trainer see it. `created_at` is ISO 8601, UTC."""
+
+    run_id: str
+    created_at: str
+    header: RunHeader
+    turns: tuple[TurnRecord, ...]
+    calls: tuple[CallRecord, ...]
+    outcomes: tuple[Outcome, ...]
+    end: RunEnd | None
+
+    @property
+    def outcome(self) -> OutcomeLabel:
+        """The verdict that counts: of the strongest source, the last one given; `unknown` if nobody judged."""
+        order = list(OutcomeSource)
+        best = min(reversed(self.outcomes), key=lambda outcome: order.index(outcome.source), default=None)
+        return best.label if best else OutcomeLabel.UNKNOWN
