@@ -31,6 +31,10 @@ _QUANTIZATIONS = {
 # `ggml_log_level` in ggml.h; the Python package does not name it.
 _LOG_LEVEL_ERROR = 4
 
+# `llama_flash_attn_type` in llama.h, likewise.
+_FLASH_ATTENTION_AUTO = -1
+_FLASH_ATTENTION_OFF = 0
+
 _log_lines: list[str] = []
 
 
@@ -269,6 +273,8 @@ def _context(model: Any, settings: EngineSettings) -> Any:
     params.n_threads = settings.threads
     params.n_threads_batch = settings.batch_threads
     params.kv_unified = False
+    # Flash attention on CPU takes twice as long as the plain products when 16 sequences decode one token each.
+    params.flash_attn_type = _FLASH_ATTENTION_AUTO if settings.gpu_layers else _FLASH_ATTENTION_OFF
     # A sliding window would drop cells that a later turn goes back to.
     params.swa_full = True
     params.no_perf = True

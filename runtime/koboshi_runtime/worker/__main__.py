@@ -1,0 +1,179 @@
+"""`python -m koboshi_runtime.worker`: load one GGUF, then answer requests on a socket until it closes.
+
+    python -m koboshi_runtime.worker serve FD MODEL SETTINGS_JSON
+    python -m koboshi_runtime.worker inspect MODEL
+
+The first decode is a trial: a build of llama.cpp that dies on this CPU dies here, before any run depends on it.
+"""
+
+import json
+import os
+import select
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from koboshi_tools import KoboshiError
+
+from ..llama import Engine, EngineSettings, ModelFileError, load_vocabulary, metadata, quantise, start_backend
+from ..model import GenerateRequest, Piece
+from . import wire
+from .constraint import Grammars
+from .inspection import facts_of
+from .jobs import GenerateJob, Job, LogitsJob, ScoreJob
+from .scheduler import Active, Scheduler
+
+_READ_BYTES = 1 << 20
+
+
+class Server:
+    """Reads requests between two decodes, and answers them in the order in which they are done."""
+
+    def __init__(self, connection: socket.socket, engine: Engine) -> None:
+        self._connection = connection
+        self._engine = engine
+        self._grammars = Grammars.of(engine.vocabulary)
+        self._scheduler = Scheduler(engine)
+        self._inbox = wire.Inbox()
+
+    def serve(self) -> None:
+        """Work until the client closes the socket."""
+        while True:
+            timeout = 0 if self._scheduler.busy else None
+            if select.select([self._connection], [], [], timeout)[0] and not self._read():
+                return
+            if self._scheduler.busy:
+                for active in self._scheduler.step():
+                    self._answer(active)
+
+    def _read(self) -> bool:
+        data = self._connection.recv(_READ_BYTES)
+        for message in self._inbox.feed(data):
+            self._handle(message)
+        return bool(data)
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        key = message["id"]
+        try:
+            answer = self._do(message)
+        except KoboshiError as error:
+            self._send({"id": key, "ok": False, "error": str(error), "hint": error.hint})
+            return
+        if answer is not None:
+            self._send({"id": key, "ok": True, **answer})
+
+    def _do(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        match message["op"]:
+            case "tokenize":
+                pieces = [Piece.model_validate(piece) for piece in message["pieces"]]
+                return {"ids": tokenize(self._engine, pieces)}
+            case "detokenize":
+                data = b"".join(self._engine.vocabulary.piece(token) for token in message["ids"])
+                return {"text": data.decode("utf-8", "replace")}
+            case "cancel":
+                self._scheduler.cancel(message["key"])
+                return {}
+            case _:
+                self._scheduler.add(message["id"], self._job(message))
+                return None
+
+    def _job(self, message: dict[str, Any]) -> Job:
+        limit = self._engine.settings.context_tokens
+        if message["op"] == "generate":
+            request = GenerateRequest.model_validate(message["request"])
+            if len(request.prompt_ids) >= limit:
+                raise ModelFileError(f"a prompt of {len(request.prompt_ids)} tokens does not fit {limit}")
+            constraint = request.constraint
+            guard = self._grammars.guard(constraint) if constraint and constraint.tools else None
+            return GenerateJob(request, self._engine.vocabulary, guard, context_tokens=limit)
+        ids = list(message["ids"])
+        if not 1 < len(ids) <= limit:
+            raise ModelFileError(f"{len(ids)} ids to score; between 2 and {limit} can be")
+        if message["op"] == "score":
+            return ScoreJob(ids, max(1, message["start"]))
+        if message["op"] == "logits":
+            return LogitsJob(ids, Path(message["path"]), self._engine.vocabulary.size)
+        raise ModelFileError(f"the worker knows no {message['op']!r}")
+
+    def _answer(self, active: Active) -> None:
+        cost = {"reused_tokens": active.reused_tokens, "decoded_tokens": active.decoded_tokens}
+        self._send({"id": active.key, "ok": True, **active.job.result(), **cost})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._connection.sendall(wire.encode(message))
+
+
+def tokenize(engine: Engine, pieces: list[Piece]) -> list[int]:
+    """Return the ids of `pieces`: special tokens from markup only, and text between two of them tokenised as one."""
+    ids: list[int] = []
+    text = ""
+    for piece in pieces:
+        token = engine.vocabulary.special_id(piece.text) if piece.markup else None
+        if token is None:
+            text += piece.text
+            continue
+        ids += [*engine.vocabulary.tokenize(text), token] if text else [token]
+        text = ""
+    return ids + engine.vocabulary.tokenize(text) if text else ids
+
+
+def _serve(descriptor: int, model: Path, settings_json: str) -> None:
+    connection = socket.socket(fileno=descriptor)
+    fields = json.loads(settings_json)
+    adapter = fields.pop("adapter", None)
+    start_backend()
+    try:
+        engine = Engine(model, EngineSettings(**fields, adapter=Path(adapter) if adapter else None))
+        begin = engine.vocabulary.begin_id()
+        engine.decode([begin or 0], [0], [0], [True])
+        engine.forget(0, 0)
+        facts = facts_of(metadata(engine.model), engine.vocabulary)
+    except KoboshiError as error:
+        connection.sendall(wire.encode({"id": 0, "ok": False, "error": str(error), "hint": error.hint}))
+        return
+    connection.sendall(wire.encode({"id": 0, "ok": True, "facts": facts.model_dump(mode="json"), "begin_id": begin}))
+    Server(connection, engine).serve()
+
+
+def _inspect(model: Path) -> None:
+    start_backend()
+    try:
+        handle = load_vocabulary(model)
+    except KoboshiError as error:
+        print(json.dumps({"ok": False, "error": str(error)}))
+        return
+    from ..llama import Vocabulary
+
+    facts = facts_of(metadata(handle), Vocabulary(handle))
+    print(json.dumps({"ok": True, "facts": facts.model_dump(mode="json")}))
+
+
+def _quantise(source: Path, target: Path, kind: str, threads: int) -> None:
+    start_backend()
+    try:
+        quantise(source, target, kind, threads=threads)
+    except KoboshiError as error:
+        print(json.dumps({"ok": False, "error": str(error)}))
+        return
+    print(json.dumps({"ok": True}))
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the first argument says."""
+    match arguments:
+        case ["serve", descriptor, model, settings]:
+            _serve(int(descriptor), Path(model), settings)
+        case ["inspect", model]:
+            _inspect(Path(model))
+        case ["quantise", source, target, kind, threads]:
+            _quantise(Path(source), Path(target), kind, int(threads))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+    # llama.cpp's own threads and static destructors have nothing to save, and some builds crash in them.
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,189 @@
+"""Free text until a call opens, then exactly a call: the grammar of a reply, and the guard that holds a reply to it.
+
+While a reply is free text no mask is computed. As soon as its text opens a call, a matcher takes over: it allows one of
+the offered tools by name and arguments that its schema accepts (every string and number bounded), then another call or
+the end of the turn. What the grammar leaves no choice about is forced without sampling.
+
+Not covered: a schema that the grammar cannot express. Its arguments are then any JSON object, and `parse` validates
+them.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from koboshi_tools import ToolSpec, canonical_json
+from koboshi_tools.schema import bounded
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.llamacpp import lltokenizer_from_vocab
+from numpy.typing import NDArray
+
+from ..formats import ToolFormat, tool_format
+from ..llama import Vocabulary
+from ..model import Constraint
+
+_ANY_OBJECT: dict[str, Any] = {"type": "object", "maxProperties": 16}
+
+# One spelling of JSON, the one that `prompt` shows: the model has nothing to gain from choosing blanks.
+_JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+@dataclass(slots=True)
+class Grammars:
+    """Compiles grammars for one vocabulary and keeps them by content."""
+
+    vocabulary: Vocabulary
+    tokenizer: LLTokenizer
+    _compiled: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary) -> "Grammars":
+        """Build the tokenizer tables once; takes some tenths of a second."""
+        return cls(vocabulary, lltokenizer_from_vocab(vocabulary.handle, eos_token=vocabulary.end_ids()))
+
+    def guard(self, constraint: Constraint) -> "Guard":
+        """Return a guard for one reply."""
+        found = tool_format(constraint.tool_format)
+        special = self._special(found)
+        key = canonical_json(constraint.model_dump(mode="json"))
+        if key not in self._compiled:
+            self._compiled[key] = _grammar(self, found, constraint, is_special=special is not None)
+        return Guard(self, self._compiled[key], trigger=_trigger(found, special), found=found, special=special)
+
+    def _special(self, found: ToolFormat) -> int | None:
+        tag = _tag(found)
+        return self.vocabulary.special_id(tag) if tag else None
+
+    def mark(self, text: str) -> str:
+        """Return `text` as a grammar terminal, special tokens by id where this vocabulary has them."""
+        parts = []
+        for piece in text.split("\n"):
+            token = self.vocabulary.special_id(piece) if piece else None
+            parts.append(f"<[{token}]>" if token is not None else json.dumps(piece) if piece else "")
+        return ' "\\n" '.join(parts).strip() or '""'
+
+
+def _tag(found: ToolFormat) -> str:
+    """Return the opening up to its first blank: the part that may be one special token."""
+    return found.opening.split()[0] if found.opening else ""
+
+
+def _trigger(found: ToolFormat, special: int | None) -> str:
+    if special is not None:
+        return _tag(found)
+    # Without its last character: what follows may share a token with it, and the grammar can then choose that token.
+    return _tag(found)[:-1] if found.opening else "{"
+
+
+def _after_trigger(found: ToolFormat, special: bool) -> str:
+    return found.opening[len(_tag(found)) - (0 if special else 1) :] if found.opening else ""
+
+
+def _grammar(grammars: Grammars, found: ToolFormat, constraint: Constraint, *, is_special: bool) -> str:
+    schemas = [bounded(tool.parameters) for tool in constraint.tools]
+    text = LLMatcher.grammar_from_lark(_lark(grammars, found, constraint, schemas, is_special))
+    if not LLMatcher.validate_grammar(text, grammars.tokenizer):
+        return text
+    schemas = [_expressible(grammars, schema) for schema in schemas]
+    return LLMatcher.grammar_from_lark(_lark(grammars, found, constraint, schemas, is_special))
+
+
+def _expressible(grammars: Grammars, schema: dict[str, Any]) -> dict[str, Any]:
+    problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema), grammars.tokenizer)
+    return _ANY_OBJECT if problem else schema
+
+
+def _lark(
+    grammars: Grammars, found: ToolFormat, constraint: Constraint, schemas: list[dict[str, Any]], is_special: bool
+) -> str:
+    closing = grammars.mark(found.closing) if found.closing else ""
+    again = ""
+    if found.between is not None and constraint.max_calls > 1:
+        end_of_call = "" if found.listed else closing
+        again = f"({end_of_call} {grammars.mark(found.between)} call){{0,{constraint.max_calls - 1}}}"
+    rest = _after_trigger(found, is_special)
+    lines = [f"start: {grammars.mark(rest) if rest else ''} call {again} {closing}"]
+    lines.append("call: " + " | ".join(f"call_{index}" for index in range(len(schemas))))
+    for index, (tool, schema) in enumerate(zip(constraint.tools, schemas, strict=True)):
+        head = f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "{found.arguments_key}": '
+        body = json.dumps({**schema, "x-guidance": _JSON_STYLE}, ensure_ascii=False)
+        lines.append(f"call_{index}: {json.dumps(head, ensure_ascii=False)} args_{index} " + '"}"')
+        lines.append(f"args_{index}: %json {body}")
+    return "\n".join(lines)
+
+
+class Guard:
+    """Follows one reply token by token; free until its text opens a call."""
+
+    def __init__(
+        self, grammars: Grammars, grammar: str, *, trigger: str, found: ToolFormat, special: int | None
+    ) -> None:
+        self._grammars = grammars
+        self._grammar = grammar
+        self._trigger = trigger.encode()
+        self._at_start = found.at_start
+        self._lost = False
+        self._special = special
+        self._text = b""
+        self._matcher: LLMatcher | None = None
+        size = (grammars.vocabulary.size + 31) // 32
+        self._bits: NDArray[np.int32] = np.zeros(size, dtype=np.int32)
+
+    @property
+    def open(self) -> bool:
+        """Whether a call is being written, so that the next token is masked."""
+        return self._matcher is not None
+
+    def mask(self) -> NDArray[np.bool_] | None:
+        """Return which tokens may follow, `(vocabulary,)`, or None while the text is free or the grammar gave up."""
+        if self._matcher is None or self._matcher.is_error():
+            return None
+        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little")
+        return bits[: self._grammars.vocabulary.size].astype(np.bool_)
+
+    def take(self, token: int) -> list[int]:
+        """Follow a sampled token and return the tokens that are now forced, already followed."""
+        if self._matcher is not None:
+            self._matcher.consume_token(token)
+        elif not self._opens(token):
+            return []
+        return self._forced()
+
+    def _forced(self) -> list[int]:
+        if self._matcher is None or self._matcher.is_error() or self._matcher.is_stopped():
+            return []
+        forced = self._matcher.compute_ff_tokens()
+        if forced:
+            self._matcher.consume_tokens(forced)
+        return list(forced)
+
+    def _opens(self, token: int) -> bool:
+        rest = self._rest_of_opening(token)
+        if rest is None:
+            return False
+        self._matcher = LLMatcher(self._grammars.tokenizer, self._grammar, log_level=0)
+        tokens = self._grammars.tokenizer.tokenize_bytes(rest) if rest else []
+        if self._matcher.try_consume_tokens(tokens) != len(tokens):
+            # A token that opened a call and went on against the grammar: the text stays free, and `parse` judges it.
+            self._matcher = None
+            self._lost = True
+            return False
+        return True
+
+    def _rest_of_opening(self, token: int) -> bytes | None:
+        if self._lost:
+            return None
+        if self._special is not None:
+            return b"" if token == self._special else None
+        self._text += self._grammars.vocabulary.piece(token)
+        if self._at_start:
+            text = self._text.lstrip()
+            return text if text.startswith(self._trigger) else None
+        found = self._text.find(self._trigger)
+        if found < 0:
+            # Only the end of the text can still be part of a trigger.
+            self._text = self._text[-64:]
+            return None
+        return self._text[found + len(self._trigger) :]

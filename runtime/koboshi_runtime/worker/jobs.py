@@ -1,0 +1,171 @@
+"""What a sequence of the context is busy with: writing a reply, scoring ids, or dumping logits.
+
+A job says which ids are to be decoded next and which of them give logits it needs, and takes the rows when they come. It
+knows nothing of slots, batches or other jobs. `pending` are ids not yet in the cache, `wanted` says for each of them
+whether its logits are needed; both have equal length.
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..llama import Vocabulary
+from ..model import FinishReason, GenerateRequest
+from .constraint import Guard
+from .sampling import Rows, choose
+
+
+class Job(Protocol):
+    """The part of a job that the scheduler sees."""
+
+    pending: list[int]
+    wanted: list[bool]
+    done: bool
+
+    def take(self, rows: Rows) -> None:
+        """Use the rows of the wanted ids that were just decoded, in their order."""
+        ...
+
+    def result(self) -> dict[str, Any]:
+        """Return what goes back to the client."""
+        ...
+
+
+class GenerateJob:
+    """Writes one reply."""
+
+    def __init__(
+        self,
+        request: GenerateRequest,
+        vocabulary: Vocabulary,
+        guard: Guard | None,
+        *,
+        context_tokens: int,
+    ) -> None:
+        self.request = request
+        self.pending = list(request.prompt_ids)
+        self.wanted = [False] * (len(self.pending) - 1) + [True]
+        self.done = False
+        self._vocabulary = vocabulary
+        self._guard = guard
+        self._room = min(request.max_tokens, context_tokens - len(request.prompt_ids))
+        self._generator = np.random.default_rng(request.seed)
+        self._ids: list[int] = []
+        self._sampled: list[bool] = []
+        self._raw: list[float] = []
+        self._behaviour: list[float] = []
+        self._text = b""
+        self._finish = FinishReason.LENGTH
+
+    def take(self, rows: Rows) -> None:
+        """Record the forced tokens that these rows judge, then draw the next one."""
+        unjudged = self._ids[len(self._raw) :]
+        for row, token in enumerate(unjudged[: len(rows.log_sum)]):
+            self._raw.append(rows.raw_logprob(row, token))
+            self._behaviour.append(0.0)
+            if self._ends(token):
+                return
+        if len(rows.log_sum) > len(unjudged):
+            self._draw(rows, len(unjudged))
+
+    def _draw(self, rows: Rows, row: int) -> None:
+        mask = self._guard.mask() if self._guard else None
+        choice = choose(
+            rows,
+            row,
+            mask=mask,
+            temperature=self.request.temperature,
+            top_p=self.request.top_p,
+            generator=self._generator,
+        )
+        self._append(choice.token, sampled=True)
+        self._raw.append(choice.raw_logprob)
+        self._behaviour.append(choice.behaviour_logprob)
+        if self._ends(choice.token):
+            return
+        forced = self._guard.take(choice.token) if self._guard else []
+        forced = forced[: self._room - len(self._ids)]
+        for token in forced:
+            self._append(token, sampled=False)
+        self.pending = [choice.token, *forced]
+        self.wanted = [True] * len(self.pending)
+
+    def _append(self, token: int, *, sampled: bool) -> None:
+        self._ids.append(token)
+        self._sampled.append(sampled)
+        if not self._vocabulary.is_end(token):
+            self._text += self._vocabulary.piece(token)
+
+    def _ends(self, token: int) -> bool:
+        judged = len(self._raw)
+        if self._vocabulary.is_end(token) or token in self.request.stop_ids:
+            self._finish = FinishReason.STOP
+        elif self._stop_text_found():
+            self._finish = FinishReason.STOP_TEXT
+        elif judged < self._room:
+            return False
+        self._ids, self._sampled = self._ids[:judged], self._sampled[:judged]
+        self.done = True
+        return True
+
+    def _stop_text_found(self) -> bool:
+        return any(stop.encode() in self._text for stop in self.request.stop_texts)
+
+    def result(self) -> dict[str, Any]:
+        """Return the fields of a `Reply` that the job knows."""
+        text = b"".join(self._vocabulary.piece(token) for token in self._ids if not self._vocabulary.is_end(token))
+        return {
+            "ids": self._ids,
+            "sampled": self._sampled,
+            "raw_logprobs": self._raw,
+            "behaviour_logprobs": self._behaviour,
+            "text": text.decode("utf-8", "replace"),
+            "finish": self._finish.value,
+        }
+
+
+class ScoreJob:
+    """Finds log p(ids[i] | ids[:i]) for i from `start` on."""
+
+    def __init__(self, ids: list[int], start: int) -> None:
+        self.pending = ids[:-1]
+        self.wanted = [index >= start - 1 for index in range(len(ids) - 1)]
+        self.done = False
+        self._targets = ids[start:]
+        self._scores: list[float] = []
+
+    def take(self, rows: Rows) -> None:
+        """Score the targets that these rows predict."""
+        for row in range(len(rows.log_sum)):
+            self._scores.append(rows.raw_logprob(row, self._targets[len(self._scores)]))
+        self.done = len(self._scores) == len(self._targets)
+
+    def result(self) -> dict[str, Any]:
+        """Return the scores, one for each id from `start` on."""
+        return {"scores": self._scores}
+
+
+class LogitsJob:
+    """Writes the logits after each id to a `.npy` file, float32, `(len(ids), vocabulary)`."""
+
+    def __init__(self, ids: list[int], path: Path, vocabulary_size: int) -> None:
+        self.pending = list(ids)
+        self.wanted = [True] * len(ids)
+        self.done = False
+        self._path = path
+        shape = (len(ids), vocabulary_size)
+        self._array: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        self._filled = 0
+
+    def take(self, rows: Rows) -> None:
+        """Copy the rows to the file."""
+        count = len(rows.log_sum)
+        self._array[self._filled : self._filled + count] = rows.logits
+        self._filled += count
+        self.done = self._filled == len(self._array)
+
+    def result(self) -> dict[str, Any]:
+        """Return where the logits are."""
+        return {"path": str(self._path)}

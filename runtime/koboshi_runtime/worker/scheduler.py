@@ -1,0 +1,160 @@
+"""Give sequences to jobs and fill every decode with as many of them as fit.
+
+A slot keeps the ids that its sequence holds after a job is done, so that the next turn of a run decodes only what is
+new, and another run that begins alike copies the shared beginning. At each step every job that is writing gets its next
+tokens into the batch, and what room is left goes to prompts, oldest first.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ..llama import Engine
+from .jobs import Job
+from .sampling import Rows
+
+# Copying a stream costs some milliseconds, as much as decoding this many tokens.
+_COPY_WORTH_TOKENS = 24
+
+
+@dataclass(slots=True)
+class Slot:
+    """One sequence: the ids in its cells, and the job that holds it."""
+
+    sequence: int
+    ids: list[int] = field(default_factory=list)
+    active: "Active | None" = None
+    last_used: int = 0
+
+
+@dataclass(slots=True)
+class Active:
+    """A job with its slot and the count of what it cost."""
+
+    key: int
+    job: Job
+    slot: Slot
+    reused_tokens: int
+    decoded_tokens: int = 0
+
+
+class Share(NamedTuple):
+    """The part of one decode that belongs to a job."""
+
+    active: Active
+    tokens: int
+    rows: int
+
+
+class Scheduler:
+    """Runs jobs on an engine; `add` queues, `step` decodes once, and returns the jobs that are done."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._slots = [Slot(sequence) for sequence in range(engine.settings.parallel)]
+        self._waiting: deque[tuple[int, Job]] = deque()
+        self._clock = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step has anything to do."""
+        return bool(self._waiting) or any(slot.active for slot in self._slots)
+
+    def add(self, key: int, job: Job) -> None:
+        """Queue a job under the client's key."""
+        self._waiting.append((key, job))
+
+    def cancel(self, key: int) -> None:
+        """Forget a job, waiting or running; an unknown key is a job that is already done."""
+        self._waiting = deque(entry for entry in self._waiting if entry[0] != key)
+        for slot in self._slots:
+            if slot.active and slot.active.key == key:
+                slot.active = None
+
+    def step(self) -> list[Active]:
+        """Admit what fits, decode one batch, hand out its rows, and return the jobs that finished."""
+        self._admit()
+        shares = self._decode_one_batch()
+        finished = [share.active for share in shares if share.active.job.done]
+        for active in finished:
+            active.slot.active = None
+        return finished
+
+    def _admit(self) -> None:
+        while self._waiting:
+            free = [slot for slot in self._slots if slot.active is None]
+            if not free:
+                return
+            key, job = self._waiting.popleft()
+            self._place(key, job, free)
+
+    def _place(self, key: int, job: Job, free: Sequence[Slot]) -> None:
+        self._clock += 1
+        limit = _reusable(job)
+        slot = max(free, key=lambda slot: (_common(slot.ids, job.pending, limit), -len(slot.ids), -slot.last_used))
+        own = _common(slot.ids, job.pending, limit)
+        source = max(self._slots, key=lambda other: _common(other.ids, job.pending, limit))
+        shared = _common(source.ids, job.pending, limit)
+        if shared >= own + _COPY_WORTH_TOKENS:
+            slot = min(free, key=lambda slot: slot.last_used)
+            if slot is not source:
+                self._engine.copy(source.sequence, slot.sequence)
+                slot.ids = list(source.ids)
+            own = shared
+        self._engine.forget(slot.sequence, own)
+        own = min(own, self._engine.kept(slot.sequence))
+        slot.ids = slot.ids[:own]
+        job.pending, job.wanted = job.pending[own:], job.wanted[own:]
+        slot.last_used = self._clock
+        slot.active = Active(key, job, slot, reused_tokens=own)
+
+    def _decode_one_batch(self) -> list[Share]:
+        order = sorted(
+            (slot.active for slot in self._slots if slot.active),
+            key=lambda active: (len(active.job.pending) > _COPY_WORTH_TOKENS, active.slot.last_used),
+        )
+        tokens: list[int] = []
+        positions: list[int] = []
+        sequences: list[int] = []
+        wanted: list[bool] = []
+        shares: list[Share] = []
+        for active in order:
+            count = min(len(active.job.pending), self._engine.settings.batch_tokens - len(tokens))
+            if count == 0:
+                break
+            start = len(active.slot.ids)
+            tokens += active.job.pending[:count]
+            positions += range(start, start + count)
+            sequences += [active.slot.sequence] * count
+            wanted += active.job.wanted[:count]
+            shares.append(Share(active, count, sum(active.job.wanted[:count])))
+        if tokens:
+            self._hand_out(shares, Rows.of(self._engine.decode(tokens, positions, sequences, wanted)), wanted)
+        return shares
+
+    def _hand_out(self, shares: Sequence[Share], rows: Rows, wanted: Sequence[bool]) -> None:
+        first = 0
+        for share in shares:
+            job, slot = share.active.job, share.active.slot
+            slot.ids += job.pending[: share.tokens]
+            job.pending, job.wanted = job.pending[share.tokens :], job.wanted[share.tokens :]
+            share.active.decoded_tokens += share.tokens
+            if share.rows:
+                job.take(rows.part(first, first + share.rows))
+            first += share.rows
+
+
+def _reusable(job: Job) -> int:
+    """Return how many of the pending ids may come from the cache: all before the first one whose logits are wanted."""
+    return job.wanted.index(True) if True in job.wanted else len(job.pending)
+
+
+def _common(held: Sequence[int], asked: Sequence[int], limit: int) -> int:
+    count = min(len(held), len(asked), limit)
+    if count == 0:
+        return 0
+    differ = np.asarray(held[:count]) != np.asarray(asked[:count])
+    return int(differ.argmax()) if differ.any() else count
