@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from koboshi_tools import KoboshiError
 
-from .architectures import Architecture, architecture_of, heads_of
+from .architectures import architecture_of, heads_of
 from .gguf_read import GgufFile
 
 _PREFIX = "base_model.model."
@@ -32,7 +32,7 @@ class AdapterError(KoboshiError):
 
 @dataclass(frozen=True, slots=True)
 class LoraDelta:
-    """One tensor's update, D = scale * b @ a: `a` is (rank, columns), `b` (rows in GGUF's order, rank), float32."""
+    """One matrix's update, D = scale * b @ a: `a` is (rank, columns), `b` is (rows, rank), both float32."""
 
     a: NDArray[np.float32]
     b: NDArray[np.float32]
@@ -43,30 +43,41 @@ class LoraDelta:
         update: NDArray[np.float32] = np.matmul(self.b[start:stop] * np.float32(self.scale), self.a)
         return update
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of D."""
+        return len(self.b), self.a.shape[1]
 
-def read_adapter(folder: Path, model: GgufFile) -> dict[str, LoraDelta]:
-    """Return the updates in `folder` by GGUF tensor name. Raises AdapterError where they do not fit `model`."""
+
+def read_torch_adapter(folder: Path) -> dict[str, LoraDelta]:
+    """Return the updates that PEFT saved in `folder`, by torch's parameter names. Raises AdapterError."""
     scale = _scale(folder / "adapter_config.json")
     weights = _read_weights(folder / "adapter_model.safetensors")
+    modules = sorted({name.removesuffix(_A).removesuffix(_B) for name in weights})
+    return {module.removeprefix(_PREFIX) + ".weight": _delta(module, weights, scale) for module in modules}
+
+
+def read_adapter(folder: Path, model: GgufFile) -> dict[str, LoraDelta]:
+    """Return the updates in `folder` by GGUF tensor, rows in GGUF's order. Raises AdapterError if they do not fit."""
     family = architecture_of(model)
-    names = sorted({name.removesuffix(_A).removesuffix(_B) for name in weights})
-    return dict(_delta(name, weights, scale, model, family) for name in names)
+    updates: dict[str, LoraDelta] = {}
+    for parameter, delta in read_torch_adapter(folder).items():
+        name = family.gguf_name(parameter)
+        if name is None or name not in model.tensors:
+            raise AdapterError(f"the adapter changes {parameter}, which {model.path} does not have")
+        if delta.shape != model.tensors[name].shape:
+            raise AdapterError(f"the adapter's {parameter} is {delta.shape}, the model's {model.tensors[name].shape}")
+        updates[name] = LoraDelta(delta.a, family.to_gguf(name, delta.b, heads_of(model, name)), delta.scale)
+    return updates
 
 
-def _delta(
-    name: str, weights: Mapping[str, NDArray[np.float32]], scale: float, model: GgufFile, family: Architecture
-) -> tuple[str, LoraDelta]:
-    a, b = weights.get(name + _A), weights.get(name + _B)
-    if a is None or b is None:
-        raise AdapterError(f"{name} of the adapter is not a pair of LoRA matrices")
-    tensor = family.gguf_name(name.removeprefix(_PREFIX) + ".weight")
-    if tensor is None or tensor not in model.tensors:
-        raise AdapterError(f"the adapter changes {name}, which {model.path} does not have")
-    if a.shape[0] != b.shape[1] or (b.shape[0], a.shape[1]) != model.tensors[tensor].shape:
-        raise AdapterError(f"{name}: B {b.shape} x A {a.shape} is not {model.tensors[tensor].shape}")
+def _delta(module: str, weights: Mapping[str, NDArray[np.float32]], scale: float) -> LoraDelta:
+    a, b = weights.get(module + _A), weights.get(module + _B)
+    if a is None or b is None or a.ndim != 2 or b.ndim != 2 or len(a) != b.shape[1]:
+        raise AdapterError(f"{module} of the adapter is not a pair of LoRA matrices")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise AdapterError(f"{name} of the adapter holds a number that is not finite")
-    return tensor, LoraDelta(a, family.to_gguf(tensor, b, heads_of(model, tensor)), scale)
+        raise AdapterError(f"{module} of the adapter holds a number that is not finite")
+    return LoraDelta(a, b, scale)
 
 
 def _scale(path: Path) -> float:

@@ -144,6 +144,12 @@ def heads_of(file: GgufFile, name: str) -> int:
     return 0
 
 
+def layer_of(name: str) -> int | None:
+    """Return the layer of a GGUF tensor, or None for one outside the layers."""
+    found = _LAYER.fullmatch(name)
+    return int(found[1]) if found else None
+
+
 def _swap_halves(weight: NDArray[_Kind], heads: int, *, to_gguf: bool) -> NDArray[_Kind]:
     if heads < 1 or len(weight) % (2 * heads):
         raise UsageError(f"{len(weight)} rows are not {heads} heads of an even size")

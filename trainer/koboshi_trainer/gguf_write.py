@@ -16,6 +16,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from koboshi_runtime.files import sync_folder, temporary_name
+
 from .gguf_read import GgufFile, Scalar
 
 _VERSION = 3
@@ -94,19 +96,20 @@ def write_gguf(path: Path, pairs: Mapping[str, bytes], tensors: Iterable[TensorP
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that becomes `path`, mode 0600, when the block ends well, and leaves nothing when it does not."""
     with whole_path(path) as partial, partial.open("wb") as file:
-        os.chmod(partial, 0o600)
+        os.fchmod(file.fileno(), 0o600)
         yield file
 
 
 @contextmanager
 def whole_path(path: Path) -> Iterator[Path]:
     """Give a path beside `path` for another program to write; fsync and rename it when the block ends well."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = temporary_name(path)
     try:
         yield partial
-        _sync(partial)
-        os.replace(partial, path)
-        _sync(path.parent)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
@@ -134,11 +137,3 @@ def _aligned(size: int) -> int:
 def _string(text: str) -> bytes:
     data = text.encode()
     return struct.pack("<Q", len(data)) + data
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

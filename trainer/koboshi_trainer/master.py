@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from koboshi_runtime.files import replace_file
 from koboshi_tools import Frozen, UsageError, hash_file
 
 from .architectures import architecture_of
 from .gguf_read import GgufFile, TensorInfo, read_gguf, read_rows
-from .gguf_write import F16_FILE_TYPE, TensorPlan, template_pairs, whole_file, write_gguf
+from .gguf_write import F16_FILE_TYPE, TensorPlan, template_pairs, write_gguf
 
 PARENT_KEY = "koboshi.parent_hash"
 SOURCE_KEY = "koboshi.source_hash"
@@ -56,8 +57,7 @@ def make_master(source: Path, out: Path) -> MasterManifest:
     manifest = MasterManifest(
         master_hash=hash_file(out), source_hash=source_hash, architecture=family.name, source_types=dict(kinds)
     )
-    with whole_file(sidecar) as target:
-        target.write(manifest.model_dump_json(indent=1).encode())
+    replace_file(sidecar, manifest.model_dump_json(indent=1).encode())
     return manifest
 
 
