@@ -1,8 +1,7 @@
-"""What koboshi knows of a GGUF file before it runs it, read from its metadata by llama.cpp."""
-
-from koboshi_tools import Frozen
+"""Gather the facts of a model that llama.cpp has opened."""
 
 from ..llama import Vocabulary
+from .facts import GgufFacts
 
 # The markup by which families are told apart, and that templates need as single tokens.
 _MARKS = (
@@ -19,21 +18,6 @@ _MARKS = (
     "<end_of_turn>",
     "<think>",
 )
-
-
-class GgufFacts(Frozen):
-    """The header of a model file; `special` are the marks that are one special token of its vocabulary."""
-
-    architecture: str
-    name: str
-    context_tokens: int
-    vocab_size: int
-    chat_template: str | None
-    file_type: int | None
-    tokenizer_pre: str | None
-    special: tuple[str, ...]
-    block_count: int
-    embedding_length: int
 
 
 def facts_of(values: dict[str, str], vocabulary: Vocabulary) -> GgufFacts:

@@ -1,0 +1,245 @@
+"""The client of the model worker: a `Model` whose process may die without taking the runtime along.
+
+One process per loaded file. When it dies, every request under way is sent again to a new one, at most `_TRIES` times in
+all: writing a turn has no effect outside the worker, so a retry is safe. Requests of many runs share the socket; the
+worker batches them.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from koboshi_tools import KoboshiError
+
+from .model import GenerateRequest, ModelInfo, Piece, PromptProfile, Reply
+from .worker import wire
+from .worker.facts import GgufFacts
+
+_TRIES = 3
+_READ_BYTES = 1 << 20
+_CLOSE_SECONDS = 5.0
+
+# Ends that a build of llama.cpp made for another CPU comes to: SIGSEGV, SIGILL, SIGABRT, SIGBUS.
+_CRASHES = {-signal.SIGSEGV, -signal.SIGILL, -signal.SIGABRT, -signal.SIGBUS}
+
+
+class ModelError(KoboshiError):
+    """The model gave no turn: its file does not load, its worker died again and again, or the request does not fit."""
+
+
+class _WorkerDied(Exception):
+    """The process behind the socket is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How a file is loaded; see `llama.EngineSettings`, which has the same fields."""
+
+    context_tokens: int = 2048
+    parallel: int = 16
+    threads: int = 2
+    batch_threads: int = 2
+    gpu_layers: int = 0
+    batch_tokens: int = 512
+    extra_buffers: bool = True
+    adapter: Path | None = None
+
+
+@dataclass(slots=True)
+class _Process:
+    """A running worker with the requests that wait for it."""
+
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    errors: IO[bytes]
+    reading: asyncio.Task[None] | None = None
+    waiting: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    dead: bool = False
+
+
+class WorkerModel:
+    """A `Model` in a process of its own. Make one with `start`."""
+
+    info: ModelInfo
+    facts: GgufFacts
+    begin_id: int | None
+
+    def __init__(self, path: Path, settings: WorkerSettings) -> None:
+        self._path = path
+        self._settings = settings
+        self._worker: _Process | None = None
+        self._starting = asyncio.Lock()
+        self._next_key = 1
+        self.restarts = 0
+
+    @classmethod
+    async def start(
+        cls, path: Path, settings: WorkerSettings, *, model_hash: str, name: str, profile: PromptProfile
+    ) -> "WorkerModel":
+        """Load `path` in a new worker. Raises ModelError if it does not load."""
+        model = cls(path, settings)
+        await model._ensure()
+        model.info = ModelInfo(
+            model_hash=model_hash,
+            name=name,
+            architecture=model.facts.architecture,
+            context_tokens=settings.context_tokens,
+            parallel=settings.parallel,
+            profile=profile,
+        )
+        return model
+
+    @property
+    def process_id(self) -> int | None:
+        """The worker's process id, or None while there is no worker."""
+        return self._worker.process.pid if self._worker and not self._worker.dead else None
+
+    @property
+    def plain_buffers(self) -> bool:
+        """Whether llama.cpp died on this CPU with its repacked weights and now runs without them."""
+        return not self._settings.extra_buffers
+
+    async def generate(self, request: GenerateRequest) -> Reply:
+        """Write one turn; see `Model.generate`."""
+        started = asyncio.get_running_loop().time()
+        answer = await self._ask("generate", request=request.model_dump(mode="json"))
+        return Reply.model_validate({**answer, "seconds": asyncio.get_running_loop().time() - started})
+
+    async def tokenize(self, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
+        """Return the ids of `pieces`; see `Model.tokenize`."""
+        answer = await self._ask("tokenize", pieces=[piece.model_dump() for piece in pieces])
+        return tuple(answer["ids"])
+
+    async def detokenize(self, ids: tuple[int, ...]) -> str:
+        """Return the text of `ids`, special tokens as their markup; broken UTF-8 is replaced."""
+        return str((await self._ask("detokenize", ids=list(ids)))["text"])
+
+    async def score(self, ids: tuple[int, ...], start: int) -> tuple[float, ...]:
+        """Return log p(ids[i] | ids[:i]) from `start` on; see `Model.score`."""
+        return tuple((await self._ask("score", ids=list(ids), start=start))["scores"])
+
+    async def logits(self, ids: tuple[int, ...], path: Path) -> None:
+        """Write the logits after each id to the `.npy` file `path`: float32, `(len(ids), vocabulary)`."""
+        await self._ask("logits", ids=list(ids), path=str(path))
+
+    async def close(self) -> None:
+        """End the worker; safe to call twice."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        worker.dead = True
+        worker.writer.close()
+        try:
+            await asyncio.wait_for(worker.process.wait(), _CLOSE_SECONDS)
+        except TimeoutError:
+            worker.process.kill()
+            await worker.process.wait()
+        if worker.reading:
+            await worker.reading
+        worker.errors.close()
+
+    async def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        for _ in range(_TRIES):
+            worker = await self._ensure()
+            key, self._next_key = self._next_key, self._next_key + 1
+            future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+            worker.waiting[key] = future
+            try:
+                worker.writer.write(wire.encode({"id": key, "op": op, **fields}))
+                return _checked(await future)
+            except (_WorkerDied, ConnectionError):
+                continue
+            except asyncio.CancelledError:
+                self._cancel(worker, key)
+                raise
+            finally:
+                worker.waiting.pop(key, None)
+        raise ModelError(f"the model worker died {_TRIES} times over one {op}: {self._path}")
+
+    def _cancel(self, worker: _Process, key: int) -> None:
+        if not worker.dead:
+            cancel_key, self._next_key = self._next_key, self._next_key + 1
+            worker.writer.write(wire.encode({"id": cancel_key, "op": "cancel", "key": key}))
+
+    async def _ensure(self) -> _Process:
+        async with self._starting:
+            if self._worker is not None and not self._worker.dead:
+                return self._worker
+            if self._worker is not None:
+                self.restarts += 1
+            self._worker = await self._spawn()
+            return self._worker
+
+    async def _spawn(self) -> _Process:
+        worker = await self._open()
+        hello = asyncio.get_running_loop().create_future()
+        worker.waiting[0] = hello
+        worker.reading = asyncio.create_task(self._read(worker))
+        try:
+            answer = _checked(await hello)
+        except _WorkerDied:
+            code = await worker.process.wait()
+            if code in _CRASHES and self._settings.extra_buffers:
+                self._settings = _without_extra_buffers(self._settings)
+                return await self._spawn()
+            raise ModelError(f"the model worker ended with {code} while it loaded {self._path}") from None
+        self.facts = GgufFacts.model_validate(answer["facts"])
+        self.begin_id = answer["begin_id"]
+        return worker
+
+    async def _open(self) -> _Process:
+        ours, theirs = socket.socketpair()
+        errors = tempfile.TemporaryFile()
+        settings = {**asdict(self._settings), "adapter": str(self._settings.adapter) if self._settings.adapter else None}
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "koboshi_runtime.worker",
+                "serve",
+                str(theirs.fileno()),
+                str(self._path),
+                json.dumps(settings),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                # A Ctrl-C is for the runtime, which closes the socket when it is ready.
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        reader, writer = await asyncio.open_connection(sock=ours, limit=_READ_BYTES)
+        return _Process(process, reader, writer, errors)
+
+    async def _read(self, worker: _Process) -> None:
+        inbox = wire.Inbox()
+        with contextlib.suppress(ConnectionError):
+            while data := await worker.reader.read(_READ_BYTES):
+                for message in inbox.feed(data):
+                    future = worker.waiting.get(message["id"])
+                    if future and not future.done():
+                        future.set_result(message)
+        worker.dead = True
+        for future in worker.waiting.values():
+            if not future.done():
+                future.set_exception(_WorkerDied())
+
+
+def _without_extra_buffers(settings: WorkerSettings) -> WorkerSettings:
+    return WorkerSettings(**{**asdict(settings), "extra_buffers": False})
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    if not answer.pop("ok"):
+        raise ModelError(answer["error"], hint=answer.get("hint"))
+    answer.pop("id")
+    return answer
