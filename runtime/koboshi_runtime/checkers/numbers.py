@@ -9,7 +9,7 @@ from decimal import Decimal
 
 _CURRENCY = "$€£¥₹"
 _NUMBER = re.compile(
-    rf"(?P<sign>(?<![\w)\]])[-−+])?[{_CURRENCY}]?\s?(?P<inner>(?<=[{_CURRENCY}])[-−])?"
+    rf"(?P<sign>(?<![\w)\]])[-−+])?(?:[{_CURRENCY}]\s?)?(?P<inner>(?<=[{_CURRENCY}])[-−])?"
     r"(?P<digits>(?<![0-9.])(?:[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3}(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)"
     r"(?P<power>[eE][-+]?[0-9]{1,3}(?![0-9A-Za-z]))?"
 )

@@ -1,0 +1,1 @@
+"""Worded problems of one to three steps, solved with a calculator."""
