@@ -1,0 +1,37 @@
+"""Which process holds a run, and whether it still lives.
+
+A process is named by boot, pid and start time, so that a pid that was given away again is not taken for the one that
+died.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+
+_START_TIME_FIELD = 19
+"""Place of `starttime` among the fields of /proc/PID/stat that follow the command name (proc(5): field 22)."""
+
+
+def this_process() -> str:
+    """Return the name of the running process."""
+    return f"{_boot_id()}:{os.getpid()}:{_start_time(os.getpid())}"
+
+
+def is_alive(owner: str) -> bool:
+    """Say whether the process that `this_process` named still runs."""
+    boot, pid, started = owner.split(":")
+    return boot == _boot_id() and _start_time(int(pid)) == started
+
+
+@cache
+def _boot_id() -> str:
+    file = Path("/proc/sys/kernel/random/boot_id")
+    return file.read_text(encoding="ascii").strip()[:8] if file.exists() else "boot"
+
+
+def _start_time(pid: int) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[_START_TIME_FIELD]
