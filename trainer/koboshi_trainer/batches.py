@@ -1,0 +1,80 @@
+"""Which rows go into which optimizer step, and how they lie together.
+
+The plan of an epoch is a pure function of the rows, the settings and a seed, so that a resumed fit goes on exactly
+where it stopped. Within an optimizer step rows that share a prefix go together, longest first, into micro-batches: the
+prefix once, then each row's own ids, with no padding between them.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .rows import TokenRow
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Rows behind one prefix, computed together: the prefix once, then every row's ids."""
+
+    prefix_ids: tuple[int, ...]
+    rows: tuple[TokenRow, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Positions that are really computed."""
+        return len(self.prefix_ids) + sum(len(row.ids) for row in self.rows)
+
+
+OptimizerBatch = tuple[MicroBatch, ...]
+
+
+def plan_epoch(
+    rows: Sequence[TokenRow],
+    *,
+    batch_rows: int,
+    max_tokens: int,
+    seed: int,
+    epoch: int = 0,
+    tasks_together: bool = False,
+) -> list[OptimizerBatch]:
+    """Return the optimizer batches of one epoch, each of `batch_rows` rows (the last may be smaller).
+
+    `max_tokens` bounds the positions of a micro-batch; a row that is longer than that stands alone. With
+    `tasks_together` the rows of one task follow each other, so that a batch shows both outcomes of one problem.
+    """
+    keys = [
+        (_key(seed, epoch, row.group) if tasks_together else "", _key(seed, epoch, str(n)))
+        for n, row in enumerate(rows)
+    ]
+    order = sorted(range(len(rows)), key=keys.__getitem__)
+    batches = [[rows[i] for i in order[at : at + batch_rows]] for at in range(0, len(order), batch_rows)]
+    return [tuple(micro_batches(batch, max_tokens=max_tokens)) for batch in batches]
+
+
+def micro_batches(rows: Sequence[TokenRow], *, max_tokens: int) -> list[MicroBatch]:
+    """Lay `rows` out by prefix, longest first, at most `max_tokens` positions together."""
+    by_prefix: dict[tuple[int, ...], list[TokenRow]] = {}
+    for row in rows:
+        by_prefix.setdefault(row.prefix_ids, []).append(row)
+    found = []
+    for prefix, members in by_prefix.items():
+        for part in _parts(sorted(members, key=lambda row: -len(row.ids)), room=max_tokens - len(prefix)):
+            found.append(MicroBatch(prefix_ids=prefix, rows=tuple(part)))
+    return found
+
+
+def _parts(rows: list[TokenRow], *, room: int) -> list[list[TokenRow]]:
+    parts: list[list[TokenRow]] = []
+    used = 0
+    for row in rows:
+        if not parts or used + len(row.ids) > room:
+            parts.append([])
+            used = 0
+        parts[-1].append(row)
+        used += len(row.ids)
+    return parts
+
+
+def _key(seed: int, epoch: int, text: str) -> str:
+    """A stable pseudo-random sort key, the same on every machine and Python version."""
+    return hashlib.sha256(f"{seed}:{epoch}:{text}".encode()).hexdigest()

@@ -1,0 +1,275 @@
+"""Train an adapter on rows: the whole loop, top to bottom.
+
+The same rows, settings, base and machine give the same adapter, also when the process was killed on the way: a call
+with the same arguments goes on from the last checkpoint. The loss of an optimizer step is the weighted mean over all
+its learnt ids, however they fall into micro-batches. The model is lent: it comes back frozen, in the dtype it was
+trained in, without the adapter.
+"""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from koboshi_runtime.files import replace_file, sync_folder
+from koboshi_tools import KoboshiError, UsageError, hash_value
+
+from . import lora
+from .batches import OptimizerBatch, micro_batches
+from .checkpoints import Progress, load_checkpoint, save_checkpoint
+from .fit_values import FitProgress, FitReport, FitSettings, OnProgress
+from .loss import learnt_loss, targets_of
+from .rows import TokenRow
+from .schedule import learning_rate, plan_fit, row_tokens
+from .shared_prefix import body_hidden, set_attention, use_shared_prefix
+
+CHECKPOINT_FILE = "checkpoint.pt"
+REPORT_FILE = "fit.json"
+_PRODUCT = (1024, 576, 1536)  # the feed-forward of a 135M model, the product that a fit spends most of its time in
+
+HeldOut = Mapping[str, Sequence[TokenRow]]
+
+
+def fit(
+    model: Any,
+    rows: Sequence[TokenRow],
+    settings: FitSettings,
+    out_dir: Path,
+    *,
+    base: str,
+    held_out: HeldOut | None = None,
+    progress: OnProgress | None = None,
+) -> FitReport:
+    """Train a fresh adapter for `model` on `rows` and leave it in `out_dir` in PEFT's format, with the report.
+
+    `base` names the weights of `model` (a hash) and is part of the fit's identity. `held_out` is measured before and
+    after by the names given. Raises UsageError without rows, KoboshiError if `out_dir` holds another fit's checkpoint
+    or if the loss is no number.
+    """
+    if not rows:
+        raise UsageError("there is no row to train on", hint="`koboshi nightly status` says which labels are missing.")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    fit_hash = _fit_hash(rows, settings, base, held_out or {})
+    done = _finished(out_dir, fit_hash)
+    if done is not None:
+        return done
+    with _adapted(model, settings) as adapter:
+        job = _Job(model, adapter, settings, plan_fit(rows, settings), fit_hash, out_dir / CHECKPOINT_FILE)
+        state = _train(job, held_out or {}, progress)
+        if settings.patience is not None and state.best is not None:
+            adapter.load(state.best)
+        report = _report(job, rows, state)
+        lora.save(adapter.state(), out_dir, r=settings.r, alpha=settings.alpha, base=base)
+    replace_file(out_dir / REPORT_FILE, (report.model_dump_json(indent=2) + "\n").encode())
+    job.checkpoint.unlink(missing_ok=True)
+    sync_folder(out_dir)
+    return report
+
+
+def faster_dtype() -> torch.dtype:
+    """Return bf16 or fp32, whichever this machine multiplies faster; bf16 without the instructions for it is slow."""
+    return min((torch.bfloat16, torch.float32), key=_product_seconds)
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    rows, inner, columns = _PRODUCT
+    left, right = torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype)
+    best = math.inf
+    for _ in range(4):  # the first pass prepares the kernel
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    model: Any
+    adapter: lora.Adapter
+    settings: FitSettings
+    plan: list[OptimizerBatch]
+    fit_hash: str
+    checkpoint: Path
+
+
+@contextmanager
+def _adapted(model: Any, settings: FitSettings) -> Iterator[lora.Adapter]:
+    dtype = faster_dtype() if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    model.to(dtype).train()
+    attention = use_shared_prefix(model)
+    adapter = lora.attach(model, r=settings.r, alpha=settings.alpha, seed=settings.seed)
+    try:
+        yield adapter
+    finally:
+        lora.detach(model, adapter)
+        set_attention(model, attention)
+        model.eval()
+
+
+def _train(job: _Job, held_out: HeldOut, on_progress: OnProgress | None) -> Progress:
+    settings = job.settings
+    optimizer = torch.optim.AdamW(
+        list(job.adapter.parameters()), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+    )
+    state = _resume(job, optimizer) or Progress(held_out=[_measure(job, held_out)])
+    for number in range(state.optimizer_step, len(job.plan)):
+        if _stopped(state, settings):
+            break
+        start = time.perf_counter()
+        _optimizer_step(job, optimizer, job.plan[number], state)
+        state.seconds += time.perf_counter() - start
+        if settings.evaluate_every and state.optimizer_step % settings.evaluate_every == 0:
+            _evaluate(job, held_out, state)
+        if state.optimizer_step % settings.checkpoint_every == 0:
+            save_checkpoint(
+                job.checkpoint, job.fit_hash, state, adapter=job.adapter.state(), optimizer=optimizer.state_dict()
+            )
+        if on_progress is not None:
+            on_progress(_told(state, len(job.plan)))
+    if not (settings.evaluate_every and state.optimizer_step % settings.evaluate_every == 0):
+        _evaluate(job, held_out, state)
+    return state
+
+
+def _optimizer_step(job: _Job, optimizer: torch.optim.Optimizer, batch: OptimizerBatch, state: Progress) -> None:
+    settings = job.settings
+    rate = learning_rate(state.optimizer_step, len(job.plan), settings)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    weight = sum(row.weight * row.learnt for micro in batch for row in micro.rows)
+    head = job.model.get_output_embeddings().weight
+    loss = 0.0
+    for micro in batch:
+        total, _ = learnt_loss(body_hidden(job.model, micro), head, targets_of(micro))
+        (total / weight).backward()  # type: ignore[no-untyped-call]
+        loss += float(total.detach()) / weight
+        state.computed_tokens += micro.tokens
+    norm = float(torch.nn.utils.clip_grad_norm_(list(job.adapter.parameters()), settings.max_gradient_norm))
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        raise KoboshiError(
+            f"optimizer step {state.optimizer_step + 1} gave a loss of {loss} and a gradient of {norm}",
+            hint="Train with a lower --learning-rate; nothing was kept of this fit.",
+        )
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    state.optimizer_step += 1
+    state.losses.append(loss)
+    state.gradient_norms.append(norm)
+    state.tokens += row_tokens(batch)
+    state.learnt_tokens += sum(row.learnt for micro in batch for row in micro.rows)
+
+
+@torch.no_grad()
+def held_out_loss(model: Any, rows: Sequence[TokenRow], *, max_tokens: int) -> float:
+    """Return the mean loss per learnt id of `rows`, unweighted; the model must compute flat micro-batches."""
+    head = model.get_output_embeddings().weight
+    total, count = 0.0, 0
+    for micro in micro_batches(rows, max_tokens=max_tokens):
+        _, losses = learnt_loss(body_hidden(model, micro), head, targets_of(micro))
+        total += float(losses.sum())
+        count += len(losses)
+    return total / count
+
+
+def _measure(job: _Job, held_out: HeldOut) -> dict[str, float]:
+    tokens = job.settings.micro_tokens
+    return {name: held_out_loss(job.model, rows, max_tokens=tokens) for name, rows in held_out.items() if rows}
+
+
+def _evaluate(job: _Job, held_out: HeldOut, state: Progress) -> None:
+    measured = _measure(job, held_out)
+    state.held_out.append(measured)
+    loss = sum(measured.values()) / len(measured) if measured else 0.0
+    if measured and loss < state.best_loss:
+        state.best_loss, state.best_step, state.best = loss, state.optimizer_step, job.adapter.state()
+
+
+def _stopped(state: Progress, settings: FitSettings) -> bool:
+    if settings.patience is None or not settings.evaluate_every:
+        return False
+    return state.optimizer_step - state.best_step > settings.patience * settings.evaluate_every
+
+
+def _resume(job: _Job, optimizer: torch.optim.Optimizer) -> Progress | None:
+    found = load_checkpoint(job.checkpoint, job.fit_hash)
+    if found is None:
+        return None
+    job.adapter.load(found["adapter"])
+    optimizer.load_state_dict(found["optimizer"])
+    progress: Progress = found["progress"]
+    return progress
+
+
+def _told(state: Progress, steps: int) -> FitProgress:
+    rate = state.seconds / state.optimizer_step
+    return FitProgress(
+        optimizer_step=state.optimizer_step,
+        optimizer_steps=steps,
+        loss=state.losses[-1],
+        seconds=state.seconds,
+        remaining_s=rate * (steps - state.optimizer_step),
+    )
+
+
+def _report(job: _Job, rows: Sequence[TokenRow], state: Progress) -> FitReport:
+    kept = state.best_step if job.settings.patience is not None and state.best is not None else state.optimizer_step
+    edge = max(1, len(state.losses) // 10)
+    return FitReport(
+        fit_hash=job.fit_hash,
+        optimizer_steps=state.optimizer_step,
+        kept_step=kept,
+        rows=len(rows),
+        label_mix=dict(sorted(Counter(row.label for row in rows).items())),
+        tokens=state.tokens,
+        computed_tokens=state.computed_tokens,
+        learnt_tokens=state.learnt_tokens,
+        seconds=state.seconds,
+        tokens_per_s=state.tokens / state.seconds,
+        dtype=str(job.model.dtype).removeprefix("torch."),
+        loss_first=sum(state.losses[:edge]) / edge,
+        loss_last=sum(state.losses[-edge:]) / edge,
+        losses=tuple(state.losses),
+        gradient_norms=tuple(state.gradient_norms),
+        held_out_before=state.held_out[0],
+        held_out_after=min(state.held_out[1:], key=_mean) if kept != state.optimizer_step else state.held_out[-1],
+        stopped_early=state.optimizer_step < len(job.plan),
+        update_norm=_update_norm(job.adapter),
+        settings=job.settings,
+    )
+
+
+def _mean(measured: Mapping[str, float]) -> float:
+    return sum(measured.values()) / max(1, len(measured))
+
+
+def _update_norm(adapter: lora.Adapter) -> float:
+    """The Frobenius norm of all updates together; 0 means that nothing was learnt."""
+    squares: list[Tensor] = []
+    for layer in adapter.layers.values():
+        a, b = layer.lora_a.detach(), layer.lora_b.detach()
+        squares.append(((b.T @ b) * (a @ a.T)).sum() * layer.scale**2)
+    return math.sqrt(max(0.0, float(torch.stack(squares).sum())))
+
+
+def _fit_hash(rows: Sequence[TokenRow], settings: FitSettings, base: str, held_out: HeldOut) -> str:
+    def plain(some: Sequence[TokenRow]) -> list[Any]:
+        return [[row.prefix_ids, row.ids, row.learn, row.weight, row.label, row.group] for row in some]
+
+    held = {name: plain(some) for name, some in held_out.items()}
+    return hash_value([plain(rows), settings.model_dump(mode="json"), base, held])
+
+
+def _finished(out_dir: Path, fit_hash: str) -> FitReport | None:
+    path = out_dir / REPORT_FILE
+    if not path.exists():
+        return None
+    report = FitReport.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    return report if report.fit_hash == fit_hash else None

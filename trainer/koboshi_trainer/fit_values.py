@@ -1,0 +1,81 @@
+"""What a fit is told, what it reports on the way, and what it says in the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from koboshi_tools import Frozen
+
+
+class FitSettings(Frozen):
+    """How to train; `optimizer_steps` or `max_tokens` (of rows, prefixes counted) end the fit instead of `epochs`.
+
+    `dtype` auto takes whichever of bf16 and fp32 multiplies faster here. `micro_tokens` bounds the positions computed
+    together, and so the memory: about 1 GB for each 1,000 of a 135M model.
+    """
+
+    r: int = Field(default=32, ge=1)
+    alpha: float = Field(default=64.0, gt=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    optimizer_steps: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    batch_rows: int = Field(default=16, ge=1)
+    micro_tokens: int = Field(default=1536, ge=1)
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    final_learning_rate: float = Field(default=0.0, ge=0, le=1, description="as a part of learning_rate")
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    tasks_together: bool = False
+    share_prefix: bool = True
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    seed: int = 0
+    checkpoint_every: int = Field(default=10, ge=1, description="optimizer steps")
+    evaluate_every: int | None = Field(default=None, ge=1, description="optimizer steps; None: only before and after")
+    patience: int | None = Field(default=None, ge=1, description="evaluations without a better held-out loss")
+
+
+@dataclass(frozen=True, slots=True)
+class FitProgress:
+    """Told after each optimizer step; `loss` is per learnt id, natural logarithm."""
+
+    optimizer_step: int
+    optimizer_steps: int
+    loss: float
+    seconds: float
+    remaining_s: float
+
+
+OnProgress = Callable[[FitProgress], None]
+
+
+class FitReport(Frozen):
+    """What a fit did, and whether it learnt at all. Losses are per learnt id, natural logarithm.
+
+    `held_out_before` and `held_out_after` are by the names that the caller gave its held-out rows. `label_mix` counts
+    the rows of each class. `tokens` counts each row's ids and its prefix, `computed_tokens` the positions that were
+    really computed. `kept_step` is the optimizer step whose adapter was kept.
+    """
+
+    fit_hash: str
+    optimizer_steps: int
+    kept_step: int
+    rows: int
+    label_mix: dict[str, int]
+    tokens: int
+    computed_tokens: int
+    learnt_tokens: int
+    seconds: float
+    tokens_per_s: float
+    dtype: str
+    loss_first: float
+    loss_last: float
+    losses: tuple[float, ...]
+    gradient_norms: tuple[float, ...]
+    held_out_before: dict[str, float]
+    held_out_after: dict[str, float]
+    stopped_early: bool
+    update_norm: float
+    settings: FitSettings

@@ -1,0 +1,156 @@
+"""Low-rank adapters (Hu et al., arXiv 2106.09685) on every linear layer of a frozen model's body.
+
+`y = x W' + (alpha / r) (x A') B'`: A and B are kept in fp32 for the optimizer and computed with in the model's dtype.
+The product and its gradient are written out by hand: the frozen weight takes no gradient, the low-rank part is added in
+place, and nothing is kept for the backward pass but x and x A'. Files are in PEFT's format and load there.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from koboshi_tools import KoboshiError
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+_PEFT_PREFIX = "base_model.model."
+
+
+class _LowRank(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        a, b = a.to(x.dtype), b.to(x.dtype)
+        low = flat @ a.T
+        out = linear(flat, weight, bias).addmm_(low, b.T, alpha=scale)
+        ctx.save_for_backward(flat, weight, a, b, low)
+        ctx.scale = scale
+        return out.view(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        flat, weight, a, b, low = ctx.saved_tensors
+        (grad,) = grads
+        grad_flat = grad.reshape(-1, grad.shape[-1])
+        grad_low = (grad_flat @ b).mul_(ctx.scale)
+        grad_a = (grad_low.T @ flat).float()
+        grad_b = (grad_flat.T @ low).float().mul_(ctx.scale)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad_flat @ weight).addmm_(grad_low, a).view(*grad.shape[:-1], weight.shape[1])
+        return grad_x, None, None, grad_a, grad_b, None
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with its low-rank update; the update starts at zero."""
+
+    def __init__(self, base: nn.Linear, *, r: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.base = base
+        self.scale = alpha / r
+        bound = 1 / math.sqrt(base.in_features)
+        start = torch.empty(r, base.in_features).uniform_(-bound, bound, generator=generator)
+        self.lora_a = nn.Parameter(start)
+        self.lora_b = nn.Parameter(torch.zeros(base.out_features, r))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., out) for x (..., in)."""
+        weight, bias = self.base.weight, self.base.bias
+        product: Tensor = _LowRank.apply(x, weight, bias, self.lora_a, self.lora_b, self.scale)  # type: ignore[no-untyped-call]
+        return product
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """The update laid onto a model: its layers by the names that they have in the model."""
+
+    r: int
+    alpha: float
+    layers: Mapping[str, LoraLinear]
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The fp32 parameters, in the order of the layers: A, then B."""
+        for layer in self.layers.values():
+            yield layer.lora_a
+            yield layer.lora_b
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of all tensors under PEFT's names."""
+        named = {}
+        for name, layer in self.layers.items():
+            named[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = layer.lora_a.detach().clone()
+            named[f"{_PEFT_PREFIX}{name}.lora_B.weight"] = layer.lora_b.detach().clone()
+        return named
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Set all tensors from `state`; raises KoboshiError if names or shapes are not those of this adapter."""
+        own = {f"{_PEFT_PREFIX}{name}.lora_{part}.weight": tensor for name, part, tensor in self._parts()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+        given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if shapes != given:
+            odd = sorted(set(shapes.items()) ^ set(given.items()))[0]
+            raise KoboshiError(f"the adapter does not fit this model: {odd[0]} with shape {odd[1]} is on one side only")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+    def _parts(self) -> Iterator[tuple[str, str, nn.Parameter]]:
+        for name, layer in self.layers.items():
+            yield name, "A", layer.lora_a
+            yield name, "B", layer.lora_b
+
+
+def attach(model: Any, *, r: int, alpha: float, seed: int) -> Adapter:
+    """Freeze `model` and put an adapter on every linear layer of its body (not on the output layer)."""
+    model.requires_grad_(False)
+    head = model.get_output_embeddings()
+    found = [
+        (name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
+    ]
+    if not found:
+        raise KoboshiError(f"{type(model).__name__} has no linear layer to adapt")
+    generator = torch.Generator().manual_seed(seed)
+    layers = {}
+    for name, module in found:
+        layers[name] = LoraLinear(module, r=r, alpha=alpha, generator=generator)
+        model.set_submodule(name, layers[name])
+    return Adapter(r=r, alpha=alpha, layers=layers)
+
+
+def detach(model: Any, adapter: Adapter) -> None:
+    """Take the adapter off again: the model is as it was before `attach`, its weights frozen."""
+    for name, layer in adapter.layers.items():
+        model.set_submodule(name, layer.base)
+
+
+def save(state: Mapping[str, Tensor], folder: Path, *, r: int, alpha: float, base: str) -> None:
+    """Write `state` in PEFT's format; `base` names the model that it belongs to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(state), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    targets = sorted({name.removesuffix(".weight").split(".")[-2] for name in state})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": r,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "target_modules": targets,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def load_state(folder: Path) -> dict[str, Tensor]:
+    """Read an adapter's tensors under PEFT's names, fp32."""
+    loaded: dict[str, Tensor] = load_file(folder / WEIGHTS_FILE)
+    return {name: tensor.float() for name, tensor in loaded.items()}

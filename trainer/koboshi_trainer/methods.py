@@ -1,0 +1,110 @@
+"""From one pool of examples to the rows of a method: which are used, under which condition, at which weight.
+
+All arms of an experiment come from here, so that they differ in nothing else: Negative-Aware Training (Wang et al.,
+arXiv 2402.11651), both kinds unlabelled (NUT), successes only, and NAT with its labels shuffled, the control that must
+lose the effect. Decoding always asks for a success.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from koboshi_runtime.records import OutcomeLabel
+
+from .rows import Example, TokenRow, token_row
+
+SUCCESS = "success"
+FAILURE = "failure"
+
+
+class Method(StrEnum):
+    """How the two kinds of trajectories are used."""
+
+    NAT = "nat"
+    NUT = "nut"
+    SUCCESS = "success"
+    SHUFFLED = "shuffled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """The weight of a row's loss by its kind."""
+
+    success: float = 1.0
+    failure: float = 1.0
+    demonstration: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """Whether rows carry a condition, and which failure classes have one of their own.
+
+    `classes` are the failure classes named to the model; one with fewer than `fewest` examples is merged into the plain
+    failure, because a word that is seen seldom is not learnt.
+    """
+
+    used: bool = True
+    classes: tuple[str, ...] = ()
+    fewest: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What `assign` needs besides method and examples."""
+
+    weights: Weights = field(default_factory=Weights)
+    conditions: Conditions = field(default_factory=Conditions)
+    seed: int = 0
+
+
+def assign(examples: Sequence[Example], method: Method, assignment: Assignment | None = None) -> list[TokenRow]:
+    """Return the rows of `method`, in the order of `examples`.
+
+    Under NUT and successes-only every row carries the success condition, the one that decoding asks for. Under shuffled
+    labels the conditions of NAT are permuted among the examples that are not demonstrations. Each row's `label` is its
+    true class. Raises RowError if an example was built without a condition that is needed.
+    """
+    assignment = assignment or Assignment()
+    used = [example for example in examples if method is not Method.SUCCESS or example.label is OutcomeLabel.SUCCESS]
+    conditions = _conditions(used, method, assignment)
+    return [
+        token_row(example, condition, weight=_weight(example, assignment.weights))
+        for example, condition in zip(used, conditions, strict=True)
+        if _weight(example, assignment.weights) > 0
+    ]
+
+
+def _conditions(examples: Sequence[Example], method: Method, assignment: Assignment) -> list[str | None]:
+    if not assignment.conditions.used:
+        return [None] * len(examples)
+    if method in {Method.NUT, Method.SUCCESS}:
+        return [SUCCESS] * len(examples)
+    true = _true_conditions(examples, assignment.conditions)
+    if method is Method.SHUFFLED:
+        own = [i for i, example in enumerate(examples) if not example.demonstration]
+        given = [true[i] for i in own]
+        random.Random(assignment.seed).shuffle(given)
+        for i, condition in zip(own, given, strict=True):
+            true[i] = condition
+    return list(true)
+
+
+def _true_conditions(examples: Sequence[Example], conditions: Conditions) -> list[str]:
+    counts = Counter(example.failure_class for example in examples)
+    named = {name for name in conditions.classes if counts[name] >= conditions.fewest}
+    return [
+        SUCCESS
+        if example.label is OutcomeLabel.SUCCESS
+        else example.failure_class
+        if example.failure_class in named
+        else FAILURE
+        for example in examples
+    ]
+
+
+def _weight(example: Example, weights: Weights) -> float:
+    if example.demonstration:
+        return weights.demonstration
+    return weights.success if example.label is OutcomeLabel.SUCCESS else weights.failure

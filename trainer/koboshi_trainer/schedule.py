@@ -1,0 +1,53 @@
+"""How long a fit goes on, in which batches, and how fast it learns at each optimizer step."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .batches import OptimizerBatch, plan_epoch
+from .fit_values import FitSettings
+from .rows import TokenRow
+
+
+def learning_rate(step: int, steps: int, settings: FitSettings) -> float:
+    """Linear warm-up, then half a cosine down to the final rate."""
+    warmup = math.ceil(settings.warmup * steps)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    floor = settings.final_learning_rate
+    return settings.learning_rate * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def plan_fit(rows: Sequence[TokenRow], settings: FitSettings) -> list[OptimizerBatch]:
+    """All optimizer steps of the fit, epoch after epoch until the budget is spent."""
+    rows = rows if settings.share_prefix else [_unshared(row) for row in rows]
+    per_epoch = math.ceil(len(rows) / settings.batch_rows)
+    bounded_by_epochs = settings.optimizer_steps is None and settings.max_tokens is None
+    limit = settings.optimizer_steps or (max(1, round(settings.epochs * per_epoch)) if bounded_by_epochs else math.inf)
+    plan: list[OptimizerBatch] = []
+    tokens, epoch = 0, 0
+    while True:
+        for batch in plan_epoch(
+            rows,
+            batch_rows=settings.batch_rows,
+            max_tokens=settings.micro_tokens,
+            seed=settings.seed,
+            epoch=epoch,
+            tasks_together=settings.tasks_together,
+        ):
+            tokens += row_tokens(batch)
+            if len(plan) >= limit or (plan and settings.max_tokens is not None and tokens > settings.max_tokens):
+                return plan
+            plan.append(batch)
+        epoch += 1
+
+
+def _unshared(row: TokenRow) -> TokenRow:
+    prefix = row.prefix_ids
+    return replace(row, prefix_ids=(), ids=prefix + row.ids, learn=(False,) * len(prefix) + row.learn)
+
+
+def row_tokens(batch: OptimizerBatch) -> int:
+    """Tokens of the rows, each with its prefix, whether computed once or often."""
+    return sum(len(row.prefix_ids) + len(row.ids) for micro in batch for row in micro.rows)

@@ -1,0 +1,174 @@
+"""Run a causal model over one prefix and many continuations of it, without padding and without repeating the prefix.
+
+The tokens lie flat in one sequence of batch 1: the prefix, then each row. Everything but attention works on single
+positions, so it computes exactly the tokens that there are. Attention is ours: the prefix attends to itself, each row
+to the prefix and to itself. Positions count on from the prefix in each row, so the numbers are those of the plain
+forward of prefix + row; so are the gradients, which flow into the prefix from all rows.
+
+It plugs into transformers' attention interface and therefore serves every architecture that uses it, including layers
+with a sliding window. Architectures that soft-cap their attention scores are refused.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from koboshi_tools import KoboshiError
+
+from .batches import MicroBatch
+
+ATTENTION = "koboshi_shared_prefix"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the rows lie in the flat sequence.
+
+    `padded` (rows, longest) points from a padded grid into the flat row tokens, `flat` (row tokens,) back. Padding
+    points at 0; no real query sees it, because it stands behind every real key of its row.
+    """
+
+    prefix: int
+    longest: int
+    padded: Tensor
+    flat: Tensor
+
+
+def body_hidden(model: Any, batch: MicroBatch) -> Tensor:
+    """Return the last hidden states (tokens, hidden) of `batch`: prefix first, then each row's ids in order.
+
+    `model` is a causal language model of transformers between `use_shared_prefix` and its undoing.
+    """
+    ids = torch.tensor([*batch.prefix_ids, *(token for row in batch.rows for token in row.ids)]).unsqueeze(0)
+    start = len(batch.prefix_ids)
+    positions = [*range(start), *(start + i for row in batch.rows for i in range(len(row.ids)))]
+    output = model.get_decoder()(
+        input_ids=ids,
+        position_ids=torch.tensor(positions).unsqueeze(0),
+        use_cache=False,
+        row_layout=_layout(start, [len(row.ids) for row in batch.rows]),
+    )
+    hidden: Tensor = output.last_hidden_state[0]
+    return hidden
+
+
+def use_shared_prefix(model: Any) -> str:
+    """Make `model` compute flat micro-batches; returns the attention it had, to be set back by `set_attention`."""
+    before: str = model.config._attn_implementation
+    AttentionInterface.register(ATTENTION, _attention)
+    set_attention(model, ATTENTION)
+    return before
+
+
+def set_attention(model: Any, name: str) -> None:
+    """Set the attention of `model` by its name in transformers."""
+    model.set_attn_implementation(name)
+    if model.config._attn_implementation != name:
+        raise KoboshiError(
+            f"{type(model).__name__} does not take another attention than {model.config._attn_implementation!r}",
+            hint="This architecture cannot be trained here.",
+        )
+
+
+def _layout(prefix: int, lengths: list[int]) -> Layout:
+    longest = max(lengths)
+    padded = torch.zeros(len(lengths), longest, dtype=torch.long)
+    flat = []
+    at = 0
+    for number, length in enumerate(lengths):
+        padded[number, :length] = torch.arange(at, at + length)
+        flat.append(torch.arange(number * longest, number * longest + length))
+        at += length
+    return Layout(prefix=prefix, longest=longest, padded=padded, flat=torch.cat(flat))
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    row_layout: Layout,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend in a flat sequence; query (1, heads, tokens, size), key and value with the key-value heads."""
+    if softcap is not None:
+        raise KoboshiError(f"{type(module).__name__} caps its attention scores, which the trainer does not compute")
+    start, window = row_layout.prefix, sliding_window
+    parts = []
+    if start:
+        parts.append(_grouped(query[:, :, :start], key[:, :, :start], value[:, :, :start], scaling, window)[0])
+    grid = row_layout.padded
+    rows_query, rows_key, rows_value = (
+        _ToGrid.apply(flat[0, :, start:], row_layout)  # type: ignore[no-untyped-call]
+        for flat in (query, key, value)
+    )
+    if start:
+        rows_key = torch.cat([key[:, :, :start].expand(len(grid), -1, -1, -1), rows_key], dim=2)
+        rows_value = torch.cat([value[:, :, :start].expand(len(grid), -1, -1, -1), rows_value], dim=2)
+    rows = _grouped(rows_query, rows_key, rows_value, scaling, window)
+    parts.append(_FromGrid.apply(rows, row_layout))  # type: ignore[no-untyped-call]
+    return torch.cat(parts).unsqueeze(0), None
+
+
+class _ToGrid(torch.autograd.Function):
+    """(heads, row tokens, size) -> (rows, heads, longest, size); padding has no gradient, so going back is a gather."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, layout: Layout) -> Tensor:
+        ctx.layout = layout
+        rows, longest = layout.padded.shape
+        grid = flat.index_select(1, layout.padded.flatten())
+        return grid.view(flat.shape[0], rows, longest, flat.shape[2]).transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grid = grads[0].transpose(0, 1).flatten(1, 2)
+        return grid.index_select(1, ctx.layout.flat), None
+
+
+class _FromGrid(torch.autograd.Function):
+    """(rows, longest, heads, size) -> (row tokens, heads, size)."""
+
+    @staticmethod
+    def forward(ctx: Any, grid: Tensor, layout: Layout) -> Tensor:
+        ctx.layout = layout
+        return grid.flatten(0, 1).index_select(0, layout.flat)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, longest = ctx.layout.padded.shape
+        grid = grads[0].new_zeros(rows * longest, *grads[0].shape[1:])
+        grid.index_copy_(0, ctx.layout.flat, grads[0])
+        return grid.view(rows, longest, *grads[0].shape[1:]), None
+
+
+def _grouped(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """Causal attention whose last query sees the last key: (rows, heads, q, size) -> (rows, q, heads, size).
+
+    The query heads of one key-value head are laid behind each other along the queries, so keys are never copied.
+    """
+    rows, heads, length, size = query.shape
+    key_heads, keys = key.shape[1], key.shape[2]
+    group = heads // key_heads
+    if group == 1 and length == keys and (window is None or keys <= window):
+        out = scaled_dot_product_attention(query, key, value, scale=scaling, is_causal=True)
+        return out.transpose(1, 2)
+    folded = query.reshape(rows, key_heads, group * length, size)
+    mask = _mask(length, keys, window).repeat(group, 1)
+    out = scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scaling)
+    return out.reshape(rows, heads, length, size).transpose(1, 2)
+
+
+def _mask(length: int, keys: int, window: int | None) -> Tensor:
+    distance = torch.arange(keys - length, keys).unsqueeze(1) - torch.arange(keys).unsqueeze(0)
+    mask = distance >= 0
+    return mask if window is None else mask & (distance < window)
