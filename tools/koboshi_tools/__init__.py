@@ -1,7 +1,11 @@
 """What a tool is, the built-in tools, and running one call."""
 
 from .canonical import canonical_json, hash_bytes, hash_file, hash_value
+from .definition import Tool, ToolContext, tool
 from .errors import KoboshiError, RefusedError, ToolError, UsageError
+from .execution import execute
+from .loading import builtin_tools, load_tools_folder
+from .schema import bounded
 from .values import EffectClass, Frozen, ToolCall, ToolResult, ToolSpec, ToolVerdict, Transport
 
 __all__ = [
@@ -9,15 +13,22 @@ __all__ = [
     "Frozen",
     "KoboshiError",
     "RefusedError",
+    "Tool",
     "ToolCall",
+    "ToolContext",
     "ToolError",
     "ToolResult",
     "ToolSpec",
     "ToolVerdict",
     "Transport",
     "UsageError",
+    "bounded",
+    "builtin_tools",
     "canonical_json",
+    "execute",
     "hash_bytes",
     "hash_file",
     "hash_value",
+    "load_tools_folder",
+    "tool",
 ]
