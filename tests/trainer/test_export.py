@@ -1,0 +1,101 @@
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from koboshi_tools import KoboshiError, hash_file
+from koboshi_trainer.export import MANIFEST, ExportManifest, export
+from koboshi_trainer.gguf_read import read_gguf
+
+
+@pytest.fixture
+def parts(tmp_path, kit):
+    master = kit.write_tiny_model(tmp_path / "tiny.gguf", "llama")
+    return master, kit.write_random_adapter(tmp_path / "adapter", read_gguf(master), size=0.1), tmp_path / "out"
+
+
+def test_three_files_name_what_they_were_made_from(parts, kit):
+    master, adapter, out = parts
+    manifest = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "adapter.gguf",
+        "export.json",
+        "model.f16.gguf",
+        "model.q8_0.gguf",
+    ]
+    assert manifest.master_hash == hash_file(master)
+    assert manifest.stage("q8_0").parents == {"f16": manifest.stage("f16").file_hash}
+    assert read_gguf(out / "model.q8_0.gguf").values["koboshi.parent_hash"] == manifest.master_hash
+    assert read_gguf(out / "adapter.gguf").values["koboshi.run_id"] == "r1"
+    assert ExportManifest.model_validate_json((out / MANIFEST).read_bytes()) == manifest
+
+
+def test_a_finished_export_is_not_made_again(parts, kit):
+    master, adapter, out = parts
+    stages = []
+    arguments = {"quantise": kit.quantise_q8_0, "run_id": "r1", "on_stage": stages.append}
+    first = export(master, adapter, out, **arguments)
+    assert export(master, adapter, out, **arguments) == first
+    assert stages == ["f16", "q8_0", "adapter"]
+
+
+def test_a_damaged_file_is_made_again_and_nothing_else(parts, kit):
+    master, adapter, out = parts
+    first = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1")
+    (out / "model.q8_0.gguf").write_bytes(b"GGUF")
+    stages = []
+    again = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1", on_stage=stages.append)
+    assert stages == ["q8_0"]
+    assert again == first
+
+
+def test_another_adapter_makes_everything_again(parts, kit):
+    master, adapter, out = parts
+    first = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1")
+    kit.write_random_adapter(adapter, read_gguf(master), size=0.2, seed=9)
+    stages = []
+    again = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1", on_stage=stages.append)
+    assert stages == ["f16", "q8_0", "adapter"]
+    assert again.stage("f16").file_hash != first.stage("f16").file_hash
+
+
+def test_a_quantisation_that_fails_leaves_no_part_of_a_file(parts):
+    master, adapter, out = parts
+
+    def fail(source, target):
+        target.write_bytes(source.read_bytes()[:1000])
+        raise KoboshiError("no room")
+
+    with pytest.raises(KoboshiError, match="no room"):
+        export(master, adapter, out, quantise=fail, run_id="r1")
+    assert sorted(path.name for path in out.iterdir()) == ["export.json", "model.f16.gguf"]
+
+
+def test_a_quantisation_that_writes_less_than_it_should_is_refused(parts):
+    master, adapter, out = parts
+    with pytest.raises(KoboshiError):
+        export(master, adapter, out, quantise=lambda source, target: target.write_bytes(b"GGUF"), run_id="r1")
+    assert not (out / "model.q8_0.gguf").exists()
+
+
+def _export_and_die(master, adapter, out, quantise, stage):
+    def die_at(name):
+        if name == stage:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    export(master, adapter, out, quantise=quantise, run_id="r1", on_stage=die_at)
+
+
+@pytest.mark.parametrize("stage", ["f16", "q8_0", "adapter"])
+def test_an_export_that_was_killed_goes_on_where_it_stopped(stage, parts, kit):
+    master, adapter, out = parts
+    arguments = (master, adapter, out, kit.quantise_q8_0, stage)
+    process = multiprocessing.get_context("fork").Process(target=_export_and_die, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    stages = []
+    manifest = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1", on_stage=stages.append)
+    assert stages == ["f16", "q8_0", "adapter"][["f16", "q8_0", "adapter"].index(stage) :]
+    assert all(hash_file(out / made.file) == made.file_hash for made in manifest.stages)

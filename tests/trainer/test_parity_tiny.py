@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+
+from koboshi_trainer.adapter import read_adapter
+from koboshi_trainer.export import export
+from koboshi_trainer.gguf_read import read_gguf
+from koboshi_trainer.parity import ExportedFile, parity
+from koboshi_trainer.reference import reference_logits
+from koboshi_trainer.weights import load_model
+
+_IDS = tuple(int(token) for token in np.random.default_rng(5).integers(3, 320, 60))
+_CORPUS = tuple(tuple(map(int, row)) for row in np.random.default_rng(6).integers(3, 320, (8, 60)))
+
+pytestmark = pytest.mark.slow
+
+
+def _kld(reference, found):
+    p, q = (torch.log_softmax(torch.from_numpy(np.array(logits)).double(), -1) for logits in (reference, found))
+    return float((p.exp() * (p - q)).sum(-1).max())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "qwen2", "qwen3"])
+def test_torch_predicts_what_llama_cpp_does(architecture, tied, tmp_path, kit):
+    path = kit.write_tiny_model(tmp_path / "tiny.gguf", architecture, tied=tied)
+    with torch.inference_mode():
+        wanted = load_model(path)(torch.tensor([_IDS])).logits[0].numpy()
+    with kit.open_engine(path) as engine:
+        assert _kld(wanted, kit.llama_logits(engine)(_IDS)) < 1e-4
+    assert wanted.std() > 0.1
+
+
+def test_frequency_factors_of_a_long_context_llama_are_obeyed(tmp_path, kit):
+    path = kit.write_tiny_model(tmp_path / "tiny.gguf", "llama", rope_factors=True)
+    with torch.inference_mode():
+        wanted = load_model(path)(torch.tensor([_IDS])).logits[0].numpy()
+    with kit.open_engine(path) as engine:
+        assert _kld(wanted, kit.llama_logits(engine)(_IDS)) < 1e-4
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "qwen2", "qwen3"])
+def test_every_exported_file_is_the_trained_model(architecture, tmp_path, kit):
+    master = kit.write_tiny_model(tmp_path / "tiny.gguf", architecture)
+    model = read_gguf(master)
+    adapter = kit.write_random_adapter(tmp_path / "adapter", model, size=0.3)
+    manifest = export(master, adapter, tmp_path / "out", quantise=kit.quantise_q8_0, run_id="r")
+    f16, q8_0, lora = (tmp_path / "out" / manifest.stage(name).file for name in ("f16", "q8_0", "adapter"))
+    with kit.open_engine(f16) as a, kit.open_engine(q8_0) as b, kit.open_engine(master, adapter=lora) as c:
+        files = [
+            ExportedFile("f16", f16, kit.llama_logits(a)),
+            ExportedFile("q8_0", q8_0, kit.llama_logits(b)),
+            ExportedFile("adapter", lora, kit.llama_logits(c)),
+        ]
+        reference = reference_logits(master, adapter)
+        report = parity(reference, files, _CORPUS, master=master, adapter=read_adapter(adapter, model))
+        unchanged = kit.llama_logits(c)
+        assert _kld(reference(_IDS), unchanged(_IDS)) < 1e-3
+    with kit.open_engine(master) as base:
+        assert _kld(reference(_IDS), kit.llama_logits(base)(_IDS)) > 1e-2
+    by_kind = {file.kind: file for file in report.files}
+    # A random model's first choices are nearly tied, so the shares that a real model must reach say nothing here.
+    assert by_kind["f16"].agreement.kld < 1e-4
+    assert by_kind["adapter"].agreement.kld < 1e-4
+    assert by_kind["q8_0"].agreement.kld < 1e-2
+    assert by_kind["f16"].agreement.clear_top1 == by_kind["adapter"].agreement.clear_top1 == 1.0
+    assert min(by_kind["f16"].kept.worst, by_kind["q8_0"].kept.worst) > 0.99
