@@ -1,5 +1,6 @@
 """The demo projects that come with koboshi."""
 
 from .demonstration import Demonstration, DemoTurn, Pack
+from .loading import PACKS, load_pack
 
-__all__ = ["DemoTurn", "Demonstration", "Pack"]
+__all__ = ["PACKS", "DemoTurn", "Demonstration", "Pack", "load_pack"]

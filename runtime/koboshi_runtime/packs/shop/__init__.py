@@ -1,0 +1,1 @@
+"""Questions on a generated database of customers, orders, stock and refunds."""
