@@ -1,6 +1,7 @@
 """What a demo pack gives: tasks for each file of its `tasks` folder, solved examples, and the workspace they run in.
 
-Everything a pack makes is a function of the split, the count and the seed: two machines make the same files.
+Everything a pack makes is a function of the split, the count and the seed: two machines make the same files. The tasks,
+the demonstrations and the workspace of one seed belong together.
 """
 
 from collections.abc import Callable, Mapping

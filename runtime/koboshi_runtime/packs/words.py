@@ -50,6 +50,6 @@ PRODUCTS: Mapping[str, tuple[str, ...]] = {
     "dev": tuple("desk fan scarf tent mug drill speaker helmet shelf rake".split()),
     "gate": tuple("sofa heater jacket rope bowl saw monitor saddle stool broom towel globe teapot drum".split()),
     "test": tuple(
-        "bench freezer gloves tripod plate wrench tablet guitar cushion bucket curtain easel kite oven".split()
+        "bench freezer violin tripod plate wrench tablet guitar cushion bucket curtain easel kite oven".split()
     ),
 }

@@ -1,7 +1,7 @@
 """Worded problems of one to three steps, each solved by one call of the calculator a step.
 
-The splits share no sentence, no name and no thing; `test_shapes` puts the operations together in ways that training never
-shows. Levels and families take turns, so that any prefix of a file holds all of them evenly.
+The splits share no wording and no name; `test_shapes` puts the operations together in ways that training never shows.
+Levels and families take turns, so that any prefix of a file holds all of them evenly.
 """
 
 import tomllib
@@ -31,7 +31,7 @@ def generate(split: str, count: int, seed: int) -> list[Task]:
 
 
 def demonstrations(count: int, seed: int) -> list[Demonstration]:
-    """Return `count` solved tasks, told in the first half of the train wordings, so that training meets the rest alone."""
+    """Return `count` solved tasks, told in the first half of the train wordings; training meets the rest alone."""
     return _draw("train", FAMILIES, count, Random(f"arithmetic demonstrations {seed}"), half=True)
 
 
