@@ -54,9 +54,15 @@ def _child(arguments: list[str], *, timeout_s: float, limited: bool = False) -> 
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"ok": False, "error": f"{arguments[1]}: llama.cpp took longer than {timeout_s:.0f} s to {arguments[0]} it"}
+        return {
+            "ok": False,
+            "error": f"{arguments[1]}: llama.cpp took longer than {timeout_s:.0f} s to {arguments[0]} it",
+        }
     lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
     if done.returncode != 0 or not lines:
-        return {"ok": False, "error": f"{arguments[1]}: llama.cpp ended with {done.returncode} while it {arguments[0]}s it"}
+        return {
+            "ok": False,
+            "error": f"{arguments[1]}: llama.cpp ended with {done.returncode} while it {arguments[0]}s it",
+        }
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer

@@ -16,8 +16,9 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
-from koboshi_tools import KoboshiError
 from numpy.typing import NDArray
+
+from koboshi_tools import KoboshiError
 
 _QUANTIZATIONS = {
     "f16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import jsonschema
+
 from koboshi_tools import Frozen, ToolCall, ToolSpec, canonical_json
 
 from .formats import ToolFormat, tool_format
@@ -46,9 +47,7 @@ class _Unreadable(Exception):
     """Carries the sentence for the model."""
 
 
-def parse_reply(
-    profile: PromptProfile, text: str, finish: FinishReason, tools: Sequence[ToolSpec]
-) -> ParsedReply:
+def parse_reply(profile: PromptProfile, text: str, finish: FinishReason, tools: Sequence[ToolSpec]) -> ParsedReply:
     """Return what a reply means to a run that was offered `tools`."""
     found = tool_format(profile.tool_format)
     visible = without_thinking(text)
@@ -82,7 +81,9 @@ def _bodies(found: ToolFormat, text: str) -> list[str]:
 def _calls(found: ToolFormat, bodies: Sequence[str], tools: Sequence[ToolSpec]) -> tuple[ToolCall, ...]:
     values = [_json_of(_unclosed(found, body)) for body in bodies]
     if found.listed:
-        values = [value for value_list in values for value in (value_list if isinstance(value_list, list) else [value_list])]
+        values = [
+            value for value_list in values for value in (value_list if isinstance(value_list, list) else [value_list])
+        ]
     return tuple(_call(found, value, tools) for value in values)
 
 

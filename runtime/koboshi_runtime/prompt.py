@@ -65,7 +65,12 @@ def prefix(profile: PromptProfile, system: str, tools: Sequence[ToolSpec]) -> tu
         return _tools_before_user(found, tools)
     text = system or found.default_system
     if found is LLAMA3:
-        text = ("Environment: ipython\n" if tools else "") + _LLAMA3_DATES + (found.announce(tools) if tools else "") + text
+        text = (
+            ("Environment: ipython\n" if tools else "")
+            + _LLAMA3_DATES
+            + (found.announce(tools) if tools else "")
+            + text
+        )
         return (*_markup(found, found.system_open), _text(text), *_markup(found, found.system_close))
     announced = found.announce(tools) if tools else ""
     return (*_markup(found, found.system_open), _text(text + announced), *_markup(found, found.system_close))
@@ -73,7 +78,11 @@ def prefix(profile: PromptProfile, system: str, tools: Sequence[ToolSpec]) -> tu
 
 def _tools_before_user(found: Template, tools: Sequence[ToolSpec]) -> tuple[Piece, ...]:
     if found is MISTRAL and tools:
-        return (*_markup(found, "[AVAILABLE_TOOLS] "), _text(found.announce(tools)), *_markup(found, "[/AVAILABLE_TOOLS]"))
+        return (
+            *_markup(found, "[AVAILABLE_TOOLS] "),
+            _text(found.announce(tools)),
+            *_markup(found, "[/AVAILABLE_TOOLS]"),
+        )
     return ()
 
 

@@ -4,6 +4,7 @@ These are values; ids of rows, times and hashes of text are added by the store. 
 run: its header, its steps in order, and its outcomes.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -59,6 +60,13 @@ class Outcome(Frozen):
     who: str
     rationale: str = ""
     score: float | None = None
+
+
+def verdict_of(outcomes: Sequence[Outcome]) -> OutcomeLabel:
+    """Return the label that counts: of the strongest source, the last one given; `unknown` if there is none."""
+    order = list(OutcomeSource)
+    best = min(reversed(outcomes), key=lambda outcome: order.index(outcome.source), default=None)
+    return best.label if best else OutcomeLabel.UNKNOWN
 
 
 class RunStatus(StrEnum):
@@ -194,6 +202,4 @@ class Trajectory(Frozen):
     @property
     def outcome(self) -> OutcomeLabel:
         """The verdict that counts: of the strongest source, the last one given; `unknown` if nobody judged."""
-        order = list(OutcomeSource)
-        best = min(reversed(self.outcomes), key=lambda outcome: order.index(outcome.source), default=None)
-        return best.label if best else OutcomeLabel.UNKNOWN
+        return verdict_of(self.outcomes)

@@ -199,7 +199,10 @@ class WorkerModel:
     async def _open(self) -> _Process:
         ours, theirs = socket.socketpair()
         errors = tempfile.TemporaryFile()
-        settings = {**asdict(self._settings), "adapter": str(self._settings.adapter) if self._settings.adapter else None}
+        settings = {
+            **asdict(self._settings),
+            "adapter": str(self._settings.adapter) if self._settings.adapter else None,
+        }
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from koboshi_tools import ToolSpec, canonical_json
-from koboshi_tools.schema import bounded
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
+
+from koboshi_tools import canonical_json
+from koboshi_tools.schema import bounded
 
 from ..formats import ToolFormat, tool_format
 from ..llama import Vocabulary

@@ -1,0 +1,173 @@
+"""A run while it is alive: what it was given, and where it stands.
+
+`RunPlan` is everything decided before the first turn and never changes. `LiveRun` is the memory of a run that goes on: the
+ids that its prompt holds, the turn that is being dealt with, the counts that budgets limit. It is not stored: LangGraph's
+state holds only counters, the store holds the steps, and `revive` makes a LiveRun again out of both.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+from koboshi_policies import Policy
+from koboshi_tools import Tool, ToolCall, ToolSpec
+
+from . import prompt
+from .checkers import CheckSettings, ProjectCheck
+from .model import Constraint, FinishReason, Model, Piece
+from .parse import InvalidReply, ParsedReply, parse_reply
+from .project import Budgets
+from .records import CallIntent, CallRecord, Outcome, RunEnd, RunHeader, Segment, SegmentKind, Trajectory, TurnRecord
+from .store import RunRecorder, Store
+from .tasks import Task
+
+
+class CommitDue(Enum):
+    """When the run's buffer has to be on disk: not yet, while the run goes on, or before anything else happens."""
+
+    NO = "no"
+    SOON = "soon"
+    NOW = "now"
+
+
+class Asker(Protocol):
+    """Whoever can be asked whether a call may be made."""
+
+    async def ask(self, run_id: str, intent: CallIntent) -> bool:
+        """Return whether the call is approved."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run was given. `foreign` are the names of `tool_specs`: offered, recorded, never executed."""
+
+    header: RunHeader
+    task: Task | None
+    system: str
+    offered: tuple[ToolSpec, ...]
+    tools: Mapping[str, Tool]
+    foreign: frozenset[str]
+    policy: Policy
+    budgets: Budgets
+    workspace: Path
+    tool_settings: Mapping[str, Mapping[str, Any]]
+    checks: tuple[ProjectCheck, ...] = ()
+    check_settings: CheckSettings = field(default_factory=CheckSettings)
+    asker: Asker | None = None
+    constrained: bool = True
+    max_calls_per_turn: int = 4
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """The constraint on every reply of this run."""
+        if not self.offered or not self.constrained:
+            return None
+        return Constraint(
+            tool_format=self.header.profile.tool_format, tools=self.offered, max_calls=self.max_calls_per_turn
+        )
+
+    def turn_seed(self, step: int) -> int:
+        """Return the seed of one turn: the same run seed gives the same run, whatever else decodes beside it."""
+        digest = hashlib.sha256(f"{self.header.seed}:{self.header.task_id}:{self.header.sample}:{step}".encode())
+        return int.from_bytes(digest.digest()[:6])
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """A run that goes on. `context` are the ids decoded so far, `pending` the segments to be decoded next."""
+
+    run_id: str
+    plan: RunPlan
+    model: Model
+    store: Store
+    recorder: RunRecorder
+    context: list[int] = field(default_factory=list)
+    pending: list[Segment] = field(default_factory=list)
+    turn: TurnRecord | None = None
+    parsed: ParsedReply | None = None
+    intents: list[CallIntent] = field(default_factory=list)
+    calls: list[CallRecord] = field(default_factory=list)
+    end: RunEnd | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+    tokens: int = 0
+    invalid_calls: int = 0
+    resumed: bool = False
+    commit_due: CommitDue = CommitDue.NO
+    started: float = field(default_factory=time.monotonic)
+    thread_state: bytes | None = None
+
+    async def segment(self, kind: SegmentKind, pieces: Sequence[Piece]) -> Segment:
+        """Tokenise pieces into a segment of the prompt."""
+        ids = await self.model.tokenize(tuple(pieces))
+        return Segment(kind=kind, ids=ids, text="".join(piece.text for piece in pieces))
+
+    async def open(self) -> None:
+        """Make the segments of the first prompt."""
+        header, plan = self.plan.header, self.plan
+        before = getattr(self.model, "begin_id", None)
+        opening = await self.segment(SegmentKind.PREFIX, prompt.prefix(header.profile, plan.system, plan.offered))
+        if before is not None:
+            opening = opening.model_copy(update={"ids": (before, *opening.ids)})
+        asked = prompt.user_turn(header.profile, plan.system, plan.offered, header.prompt, header.condition)
+        self.pending = [opening, await self.segment(SegmentKind.USER, asked)]
+
+    def prompt_ids(self) -> tuple[int, ...]:
+        """Return the whole prompt of the next turn."""
+        return (*self.context, *(token for segment in self.pending for token in segment.ids))
+
+    async def keep(self, turn: TurnRecord, parsed: ParsedReply) -> None:
+        """Take over a turn: its segments, and its reply if that stays in the prompt, are context from now on."""
+        self.turn, self.parsed, self.intents = turn, parsed, []
+        self.tokens += len(turn.reply.ids)
+        self.invalid_calls += parsed.calls_begun if isinstance(parsed, InvalidReply) else 0
+        for segment in turn.segments:
+            self.context += segment.ids
+        self.pending = []
+        if turn.in_context:
+            self.context += await self._visible(turn)
+            if turn.reply.finish is not FinishReason.STOP:
+                end = prompt.unfinished_turn(self.plan.header.profile)
+                self.pending = [await self.segment(SegmentKind.REPAIR, end)]
+
+    async def _visible(self, turn: TurnRecord) -> tuple[int, ...]:
+        """Return a reply's ids without what the model thought aloud, where its vocabulary marks thinking."""
+        if "</think>" not in turn.reply.text:
+            return turn.reply.ids
+        mark = await self.model.tokenize((Piece(text="</think>", markup=True),))
+        if len(mark) != 1 or mark[0] not in turn.reply.ids:
+            return turn.reply.ids
+        last = len(turn.reply.ids) - 1 - turn.reply.ids[::-1].index(mark[0])
+        return turn.reply.ids[last + 1 :]
+
+    def seconds(self) -> float:
+        """Return for how long this process has had the run."""
+        return time.monotonic() - self.started
+
+    def last_calls(self) -> list[CallRecord]:
+        """Return the calls of the last turn, none if it was invalid."""
+        return self.calls[-len(self.intents) :] if self.intents else []
+
+    def calls_made(self) -> tuple[ToolCall, ...]:
+        """Return every call of the run so far, in order."""
+        return tuple(record.intent.call for record in self.calls)
+
+
+async def revive(run_id: str, plan: RunPlan, model: Model, store: Store, trajectory: Trajectory) -> LiveRun:
+    """Return a run as it stood when its last step was stored."""
+    live = LiveRun(run_id, plan, model, store, RunRecorder(store, run_id), resumed=True)
+    if not trajectory.turns:
+        await live.open()
+        return live
+    for turn in trajectory.turns:
+        parsed = parse_reply(plan.header.profile, turn.reply.text, turn.reply.finish, plan.offered)
+        await live.keep(turn, parsed)
+    live.calls = [call for call in trajectory.calls if call.result is not None]
+    last = trajectory.turns[-1].index
+    live.intents = [call.intent for call in trajectory.calls if call.intent.step_index == last]
+    live.thread_state = store.thread_state(run_id)
+    return live

@@ -1,0 +1,305 @@
+"""The five things that happen in a run: generate, check, act, observe, finish. Plain async functions over a `LiveRun`.
+
+Each returns the name of the node that follows. An error that the model caused becomes data on its step; an error of a
+tool is a result; only what is ours is raised. A call whose effect is more than reading is on disk as an intent before it
+is made, and its result is on disk before the next one is: that is why no effect happens twice.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal, assert_never
+
+from koboshi_policies import Decision, Verdict, check
+from koboshi_tools import EffectClass, Tool, ToolCall, ToolContext, ToolResult, Transport
+from koboshi_tools import execute as execute_call
+
+from . import prompt
+from .checkers import Finished, judge, judge_project
+from .live import CommitDue, LiveRun
+from .model import GenerateRequest, Reply
+from .parse import AnswerReply, CallReply, InvalidReply, ParsedReply, parse_reply
+from .records import (
+    CallIntent,
+    CallRecord,
+    EndReason,
+    Outcome,
+    OutcomeLabel,
+    OutcomeSource,
+    Purpose,
+    RunEnd,
+    RunStatus,
+    SegmentKind,
+    TurnKind,
+    TurnRecord,
+)
+from .workermodel import ModelError
+
+NodeName = Literal["generate", "check", "act", "observe", "finish"]
+
+# The same call with the same result three times over: it will not get better by a fourth.
+_LOOP_REPEATS = 3
+
+_IN_DOUBT = "An earlier attempt at this call was cut off: whether it had its effect is not known."
+
+
+async def generate(live: LiveRun) -> NodeName:
+    """Have the model write a turn, unless a budget is spent."""
+    if live.resumed and live.turn is not None:
+        # What a turn is told is stored with the turn after it: a run that was cut off between them is told again.
+        await _tell(live)
+    live.resumed = False
+    ended = _spent(live)
+    if ended is not None:
+        return _end(live, ended)
+    step = live.turn.index + 1 if live.turn else 0
+    try:
+        reply = await live.model.generate(_request(live, step))
+    except ModelError as error:
+        return _end(live, EndReason.MODEL_ERROR, error=str(error))
+    parsed = parse_reply(live.plan.header.profile, reply.text, reply.finish, live.plan.offered)
+    turn = _turn(live, step, reply, parsed)
+    live.recorder.turn(turn)
+    await live.keep(turn, parsed)
+    match parsed:
+        case CallReply():
+            return "check"
+        case AnswerReply():
+            return _end(live, EndReason.ANSWER, answer=parsed.text)
+        case InvalidReply():
+            return "observe"
+        case _:
+            assert_never(parsed)
+
+
+def _request(live: LiveRun, step: int) -> GenerateRequest:
+    header, budgets = live.plan.header, live.plan.budgets
+    return GenerateRequest(
+        prompt_ids=live.prompt_ids(),
+        max_tokens=min(budgets.reply_tokens, budgets.max_tokens - live.tokens),
+        temperature=header.temperature,
+        top_p=header.top_p,
+        seed=live.plan.turn_seed(step),
+        constraint=live.plan.constraint,
+        run_id=live.run_id,
+    )
+
+
+def _turn(live: LiveRun, step: int, reply: Reply, parsed: ParsedReply) -> TurnRecord:
+    kinds = {CallReply: TurnKind.CALL, AnswerReply: TurnKind.ANSWER, InvalidReply: TurnKind.INVALID}
+    return TurnRecord(
+        index=step,
+        segments=tuple(live.pending),
+        reply=reply,
+        kind=kinds[type(parsed)],
+        error=parsed.error if isinstance(parsed, InvalidReply) else None,
+        in_context=not isinstance(parsed, InvalidReply),
+    )
+
+
+def _spent(live: LiveRun) -> EndReason | None:
+    budgets = live.plan.budgets
+    steps = live.turn.index + 1 if live.turn else 0
+    if steps >= budgets.max_steps:
+        return EndReason.STEP_BUDGET
+    if live.tokens >= budgets.max_tokens:
+        return EndReason.TOKEN_BUDGET
+    if len(live.calls) >= budgets.max_calls:
+        return EndReason.CALL_BUDGET
+    # Only work has a clock: a slow machine must not turn a rollout into a failure.
+    if live.plan.header.purpose is Purpose.WORK and live.seconds() >= budgets.max_seconds:
+        return EndReason.TIME_BUDGET
+    if len(live.prompt_ids()) >= live.model.info.context_tokens:
+        return EndReason.CONTEXT_FULL
+    return None
+
+
+async def check_calls(live: LiveRun, approve: Callable[[CallIntent], bool]) -> NodeName:
+    """Decide on each call of the turn and record the intents; `approve` asks a person, and may suspend the run."""
+    if not isinstance(live.parsed, CallReply) or live.turn is None:
+        raise AssertionError("check follows a turn with calls")
+    intents = [_intent(live, live.turn.index, index, call) for index, call in enumerate(live.parsed.calls)]
+    live.intents = [_asked(live, intent, approve) for intent in intents]
+    for intent in live.intents:
+        live.recorder.intent(intent)
+    if any(_has_effect(intent) for intent in live.intents):
+        live.commit_due = CommitDue.NOW
+    return "act"
+
+
+def _intent(live: LiveRun, step: int, index: int, call: ToolCall) -> CallIntent:
+    tool = live.plan.tools.get(call.name)
+    foreign = call.name in live.plan.foreign
+    decision = _foreign_decision(call) if foreign else check(call, live.plan.policy)
+    return CallIntent(
+        step_index=step,
+        call_index=index,
+        call=call,
+        decision=decision,
+        tool_version=None if foreign or tool is None else tool.version,
+        tool_digest=None if foreign or tool is None else tool.digest,
+        effect=None if foreign or tool is None else tool.effect.value,
+        idempotent=tool is not None and tool.idempotent and not foreign,
+        idempotency_key=f"{live.run_id}/{step}/{index}",
+    )
+
+
+def _foreign_decision(call: ToolCall) -> Decision:
+    return Decision(
+        verdict=Verdict.DENY, reason=f"{call.name} has no implementation here: it is recorded, never executed"
+    )
+
+
+def _asked(live: LiveRun, intent: CallIntent, approve: Callable[[CallIntent], bool]) -> CallIntent:
+    if intent.decision.verdict is not Verdict.ASK:
+        return intent
+    if live.plan.asker is None:
+        refused = intent.decision.model_copy(
+            update={"verdict": Verdict.DENY, "reason": f"{intent.decision.reason}; nobody is attending to be asked"}
+        )
+        return intent.model_copy(update={"decision": refused})
+    verdict = Verdict.ALLOW if approve(intent) else Verdict.DENY
+    who = "approved" if verdict is Verdict.ALLOW else "refused"
+    decision = intent.decision.model_copy(
+        update={"verdict": verdict, "reason": f"{intent.decision.reason}; {who} by a person"}
+    )
+    return intent.model_copy(update={"decision": decision})
+
+
+def _has_effect(intent: CallIntent) -> bool:
+    return intent.decision.verdict is Verdict.ALLOW and intent.effect not in (None, EffectClass.READ.value)
+
+
+async def act(live: LiveRun) -> NodeName:
+    """Make the calls that may be made: those that only read side by side, the others one after another."""
+    reading = [intent for intent in live.intents if not _has_effect(intent)]
+    results = dict(zip(map(_key, reading), await asyncio.gather(*(_result(live, i) for i in reading)), strict=True))
+    for intent in live.intents:
+        if not _has_effect(intent):
+            _record(live, intent, results[_key(intent)])
+            continue
+        known = live.store.result_of(_key(intent)) if live.resumed else None
+        if known is not None:
+            live.calls.append(CallRecord(intent=intent, result=known))
+            continue
+        if live.resumed and not intent.idempotent and not await _repeat(live, intent):
+            return _end(live, EndReason.IN_DOUBT, error=f"{intent.call.name}: {_IN_DOUBT}")
+        _record(live, intent, await _result(live, intent))
+        await live.recorder.commit()
+    live.resumed = False
+    return "observe"
+
+
+def _key(intent: CallIntent) -> str:
+    return intent.idempotency_key
+
+
+async def _repeat(live: LiveRun, intent: CallIntent) -> bool:
+    """Ask whether a call that may have had its effect is to be made again; nobody to ask means no."""
+    asker = live.plan.asker
+    return asker is not None and await asker.ask(live.run_id, intent)
+
+
+def _record(live: LiveRun, intent: CallIntent, result: ToolResult) -> None:
+    live.recorder.result(intent.idempotency_key, result)
+    live.calls.append(CallRecord(intent=intent, result=result))
+
+
+async def _result(live: LiveRun, intent: CallIntent) -> ToolResult:
+    call, plan = intent.call, live.plan
+    if call.name in plan.foreign:
+        return ToolResult(transport=Transport.NOT_EXECUTED, output="")
+    if intent.decision.verdict is not Verdict.ALLOW:
+        return ToolResult(transport=Transport.DENIED, output=f"Denied: {intent.decision.reason}.")
+    tool = plan.tools[call.name]
+    if _unreplayable(live, tool):
+        return ToolResult(transport=Transport.NOT_EXECUTED, output="not replayable outside real work")
+    context = ToolContext(workspace=plan.workspace, settings=plan.tool_settings.get(call.name, {}))
+    return await execute_call(
+        call,
+        tool,
+        context,
+        timeout_s=plan.budgets.tool_seconds,
+        max_output_bytes=plan.budgets.tool_output_bytes,
+    )
+
+
+def _unreplayable(live: LiveRun, tool: Tool) -> bool:
+    """Say whether a call would touch the live world from a run that must not: workspaces are copies, the net is not."""
+    away = tool.effect in (EffectClass.NET, EffectClass.EXEC)
+    return away and live.plan.header.purpose is not Purpose.WORK
+
+
+async def observe(live: LiveRun) -> NodeName:
+    """Tell the model what came back, or that its turn was invalid; notice a run that goes in circles."""
+    live.commit_due = CommitDue.SOON
+    stopped = _stopped(live)
+    if stopped is not None:
+        return _end(live, stopped)
+    await _tell(live)
+    return "generate"
+
+
+async def _tell(live: LiveRun) -> None:
+    profile = live.plan.header.profile
+    if isinstance(live.parsed, InvalidReply):
+        told = prompt.repair_turn(profile, live.parsed.error)
+        live.pending.append(await live.segment(SegmentKind.REPAIR, told))
+        return
+    outputs = [(record.intent.call.name, record.result.output if record.result else "") for record in live.last_calls()]
+    live.pending.append(await live.segment(SegmentKind.TOOL, prompt.tool_turn(profile, outputs)))
+
+
+def _stopped(live: LiveRun) -> EndReason | None:
+    now = live.last_calls()
+    if not now:
+        return None
+    if any(record.intent.call.name in live.plan.foreign for record in now):
+        return EndReason.NOT_EXECUTED
+    if any(record.result and record.result.transport is Transport.NOT_EXECUTED for record in now):
+        return EndReason.NOT_REPLAYABLE
+    same = [r for r in live.calls if _same(r, now[-1])]
+    return EndReason.LOOP if len(same) >= _LOOP_REPEATS else None
+
+
+def _same(one: CallRecord, other: CallRecord) -> bool:
+    outputs = one.result.output if one.result else None, other.result.output if other.result else None
+    return one.intent.call == other.intent.call and outputs[0] == outputs[1]
+
+
+def _end(live: LiveRun, reason: EndReason, *, answer: str | None = None, error: str | None = None) -> NodeName:
+    failed = reason in (EndReason.MODEL_ERROR, EndReason.IN_DOUBT)
+    live.end = RunEnd(
+        status=RunStatus.FAILED if failed else RunStatus.FINISHED, reason=reason, answer=answer, error=error
+    )
+    return "finish"
+
+
+async def finish(live: LiveRun) -> None:
+    """Judge the run and close it: outcome and end are on disk together."""
+    if live.end is None:
+        raise AssertionError("finish follows an end")
+    live.outcomes = _outcomes(live, live.end)
+    for outcome in live.outcomes:
+        live.recorder.outcome(outcome)
+    live.recorder.end(live.end)
+    live.commit_due = CommitDue.NOW
+
+
+def _outcomes(live: LiveRun, end: RunEnd) -> list[Outcome]:
+    unjudged = (EndReason.MODEL_ERROR, EndReason.IN_DOUBT, EndReason.NOT_REPLAYABLE, EndReason.TIME_BUDGET)
+    if end.reason in unjudged:
+        return []
+    plan = live.plan
+    finished = Finished(
+        answer=end.answer,
+        calls=live.calls_made(),
+        workspace=plan.workspace,
+        ended_ok=end.reason in (EndReason.ANSWER, EndReason.NOT_EXECUTED),
+    )
+    outcomes = [judge_project(project_check, finished, plan.check_settings) for project_check in plan.checks]
+    if plan.task is not None and plan.task.checker is not None:
+        outcomes.append(judge(plan.task.checker, finished, plan.check_settings))
+    if not outcomes and end.reason is EndReason.LOOP:
+        loop = Outcome(label=OutcomeLabel.FAILURE, source=OutcomeSource.WEAK, who="loop detector", rationale="looped")
+        outcomes.append(loop)
+    return outcomes

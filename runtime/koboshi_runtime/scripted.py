@@ -1,0 +1,86 @@
+"""A `Model` that plays a list of replies: the stand-in for tests, and the voice of demonstrations.
+
+Its tokenizer is bytes (ids 0-255) and special tokens from 256 on, unless a real model's is given: a demonstration is
+played through the same graph as any run, in the ids of the model that will learn it. Log-probabilities are NaN, as
+nobody sampled.
+"""
+
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from koboshi_tools import KoboshiError
+
+from .model import FinishReason, GenerateRequest, ModelInfo, Piece, PromptProfile, Reply
+
+Tokenize = Callable[[tuple[Piece, ...]], Coroutine[Any, Any, tuple[int, ...]]]
+
+_PROFILE = PromptProfile(template="chatml", tool_format="hermes")
+_FIRST_SPECIAL = 256
+
+
+class ScriptExhaustedError(KoboshiError):
+    """A run asked for more turns than its script has."""
+
+
+class ScriptedModel:
+    """Plays `replies` in order; each is text, ended as its profile ends a turn, or pieces played as they are."""
+
+    def __init__(
+        self,
+        replies: Sequence[str | tuple[Piece, ...]],
+        *,
+        info: ModelInfo | None = None,
+        tokenize: Tokenize | None = None,
+    ) -> None:
+        self.info = info or ModelInfo(
+            model_hash="sha256:scripted",
+            name="scripted",
+            architecture="scripted",
+            context_tokens=1 << 20,
+            parallel=64,
+            profile=_PROFILE,
+        )
+        self.requests: list[GenerateRequest] = []
+        self._replies = list(replies)
+        self._tokenize = tokenize
+        self._specials: dict[str, int] = {}
+
+    async def generate(self, request: GenerateRequest) -> Reply:
+        """Return the next reply. Raises ScriptExhaustedError when there is none."""
+        self.requests.append(request)
+        if len(self.requests) > len(self._replies):
+            raise ScriptExhaustedError(f"the script has {len(self._replies)} replies, and one more was asked for")
+        reply = self._replies[len(self.requests) - 1]
+        pieces = reply if isinstance(reply, tuple) else (Piece(text=reply), Piece(text="<|im_end|>", markup=True))
+        ids = await self.tokenize(pieces)
+        nothing = (math.nan,) * len(ids)
+        return Reply(
+            ids=ids,
+            sampled=(True,) * len(ids),
+            raw_logprobs=nothing,
+            behaviour_logprobs=nothing,
+            # The last piece is the end of the turn, which is no part of the text.
+            text="".join(piece.text for piece in pieces[:-1]),
+            finish=FinishReason.STOP,
+            decoded_tokens=len(request.prompt_ids),
+        )
+
+    async def tokenize(self, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
+        """Return bytes as ids, and an id of its own for each piece of markup."""
+        if self._tokenize is not None:
+            return await self._tokenize(pieces)
+        ids: list[int] = []
+        for piece in pieces:
+            if piece.markup:
+                ids.append(self._specials.setdefault(piece.text, _FIRST_SPECIAL + len(self._specials)))
+            else:
+                ids += piece.text.encode("utf-8", "surrogatepass")
+        return tuple(ids)
+
+    async def score(self, ids: tuple[int, ...], start: int) -> tuple[float, ...]:
+        """Return a flat score, -1 for each id from `start` on."""
+        return (-1.0,) * (len(ids) - start)
+
+    async def close(self) -> None:
+        """Nothing is held."""
