@@ -234,10 +234,7 @@ class Store:
         """Read the whole file and say what is wrong with it."""
         with self._reading() as db:
             problems = query.find_problems(db)
-            counts = db.execute(
-                "SELECT (SELECT count(*) FROM in_doubt_calls) AS in_doubt, (SELECT count(*) FROM runs) AS runs, "
-                "(SELECT count(*) FROM steps) AS steps"
-            ).fetchone()
+            counts = {} if problems else query.count_rows(db)
             version = schema_version(db)
         log = self.path.with_name(self.path.name + "-wal")
         return CheckReport(
@@ -246,7 +243,7 @@ class Store:
             problems=tuple(problems),
             file_bytes=self.path.stat().st_size,
             log_bytes=log.stat().st_size if log.exists() else 0,
-            **dict(counts),
+            **counts,
         )
 
     def _write(self, statements: Sequence[Statement]) -> None:

@@ -149,9 +149,18 @@ def list_jobs(db: sqlite3.Connection, kind: str | None) -> list[JobRow]:
 
 def find_problems(db: sqlite3.Connection) -> list[str]:
     """Return what SQLite finds wrong with the file: pages, indexes, keys that point nowhere."""
-    pages = [str(row[0]) for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-    keys = [f"{row[0]} row {row[1]} points to no {row[2]}" for row in db.execute("PRAGMA foreign_key_check")]
+    try:
+        pages = [str(row[0]) for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        keys = [f"{row[0]} row {row[1]} points to no {row[2]}" for row in db.execute("PRAGMA foreign_key_check")]
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
     return pages + keys
+
+
+def count_rows(db: sqlite3.Connection) -> dict[str, int]:
+    """Return how many runs and steps there are, and calls in doubt."""
+    tables = {"runs": "runs", "steps": "steps", "in_doubt": "in_doubt_calls"}
+    return {name: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for name, table in tables.items()}
 
 
 def short_id(run_id: str) -> str:

@@ -104,13 +104,13 @@ class JobRow(Frozen):
 
 
 class CheckReport(Frozen):
-    """What `db check` found; `ok` is True if `problems` is empty."""
+    """What `db check` found; `ok` is True if `problems` is empty; a damaged file is not counted."""
 
     ok: bool
     schema_version: int
     problems: tuple[str, ...]
-    in_doubt: int
-    runs: int
-    steps: int
     file_bytes: int
     log_bytes: int
+    runs: int | None = None
+    steps: int | None = None
+    in_doubt: int | None = None

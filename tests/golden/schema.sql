@@ -1,0 +1,141 @@
+CREATE TABLE "_sqlite_migrations" (
+   "id" INTEGER PRIMARY KEY,
+   "migration_set" TEXT,
+   "name" TEXT,
+   "applied_at" TEXT
+);
+CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
+    ON "_sqlite_migrations" ("migration_set", "name");
+CREATE TABLE models (
+  model_hash TEXT PRIMARY KEY, name TEXT NOT NULL, profile TEXT NOT NULL, manifest TEXT NOT NULL, state TEXT NOT NULL,
+  created_at TEXT NOT NULL, updated_at TEXT NOT NULL
+);
+CREATE TABLE jobs (
+  job_id TEXT PRIMARY KEY, kind TEXT NOT NULL, status TEXT NOT NULL, manifest TEXT NOT NULL, result TEXT,
+  started_at TEXT NOT NULL, finished_at TEXT
+);
+CREATE TABLE tasks (
+  prompt_hash TEXT PRIMARY KEY, prompt TEXT NOT NULL, split TEXT NOT NULL, given_by TEXT NOT NULL,
+  first_seen_at TEXT NOT NULL
+);
+CREATE TABLE runs (
+  id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL, status TEXT NOT NULL, owner TEXT,
+  purpose TEXT NOT NULL, split TEXT NOT NULL, prompt TEXT NOT NULL, prompt_hash TEXT NOT NULL, task_id TEXT, task TEXT,
+  model_hash TEXT NOT NULL, profile TEXT NOT NULL, condition TEXT, policy_hash TEXT NOT NULL, project TEXT NOT NULL,
+  tools TEXT NOT NULL, seed INTEGER NOT NULL, temperature REAL NOT NULL, top_p REAL NOT NULL, sample INTEGER NOT NULL,
+  parent_run_id TEXT, demonstration INTEGER NOT NULL,
+  end_reason TEXT, answer TEXT, error TEXT, ended_at TEXT
+);
+CREATE INDEX runs_by_purpose ON runs (purpose, prompt_hash);
+CREATE INDEX runs_by_task ON runs (task_id);
+CREATE INDEX runs_by_status ON runs (status);
+CREATE TABLE segments (
+  segment_id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, text TEXT NOT NULL, ids BLOB NOT NULL
+);
+CREATE TABLE steps (
+  step_id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,
+  step_index INTEGER NOT NULL, kind TEXT NOT NULL, reply TEXT NOT NULL, error TEXT,
+  in_context INTEGER NOT NULL, finish TEXT NOT NULL,
+  reply_ids BLOB NOT NULL, sampled BLOB NOT NULL, raw_logprobs BLOB NOT NULL, behaviour_logprobs BLOB NOT NULL,
+  reply_tokens INTEGER NOT NULL, mean_logprob REAL, reused_tokens INTEGER NOT NULL, decoded_tokens INTEGER NOT NULL,
+  seconds REAL NOT NULL, created_at TEXT NOT NULL, UNIQUE (run_id, step_index)
+);
+CREATE TABLE step_segments (
+  run_id TEXT NOT NULL, step_index INTEGER NOT NULL, position INTEGER NOT NULL, kind TEXT NOT NULL,
+  segment_id INTEGER NOT NULL REFERENCES segments (segment_id), PRIMARY KEY (run_id, step_index, position),
+  FOREIGN KEY (run_id, step_index) REFERENCES steps (run_id, step_index) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE TABLE tool_calls (
+  call_id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,
+  step_index INTEGER NOT NULL, call_index INTEGER NOT NULL, tool TEXT NOT NULL, arguments TEXT NOT NULL,
+  tool_version TEXT, tool_digest TEXT, effect TEXT,
+  idempotent INTEGER NOT NULL, idempotency_key TEXT NOT NULL UNIQUE, intent_at TEXT NOT NULL,
+  transport TEXT, tool_verdict TEXT, output TEXT, seconds REAL, truncated INTEGER, result_at TEXT,
+  UNIQUE (run_id, step_index, call_index)
+);
+CREATE INDEX tool_calls_by_tool ON tool_calls (tool, transport);
+CREATE TABLE decisions (
+  decision_id INTEGER PRIMARY KEY, call_id INTEGER NOT NULL REFERENCES tool_calls (call_id) ON DELETE CASCADE,
+  verdict TEXT NOT NULL, reason TEXT NOT NULL, rule TEXT, file TEXT, line INTEGER, layer TEXT, decided_at TEXT NOT NULL
+);
+CREATE INDEX decisions_by_call ON decisions (call_id);
+CREATE TABLE outcomes (
+  outcome_id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE, label TEXT NOT NULL,
+  source TEXT NOT NULL, who TEXT NOT NULL, rationale TEXT NOT NULL, score REAL, created_at TEXT NOT NULL
+);
+CREATE INDEX outcomes_by_run ON outcomes (run_id);
+CREATE TRIGGER outcomes_are_append_only BEFORE UPDATE ON outcomes BEGIN
+  SELECT RAISE(ABORT, 'outcomes are append-only');
+END;
+CREATE TABLE thread_state (
+  run_id TEXT PRIMARY KEY REFERENCES runs (run_id) ON DELETE CASCADE, state BLOB NOT NULL, updated_at TEXT NOT NULL
+);
+CREATE VIEW current_outcomes AS
+SELECT run_id, label, source, who, rationale, score, created_at FROM (
+  SELECT *, row_number() OVER (PARTITION BY run_id ORDER BY
+    CASE source WHEN 'checker' THEN 0 WHEN 'project_check' THEN 1 WHEN 'person' THEN 2 WHEN 'event' THEN 3 ELSE 4 END,
+    outcome_id DESC) AS place FROM outcomes
+) WHERE place = 1;
+CREATE VIEW run_overview AS
+SELECT r.run_id, r.created_at, r.purpose, r.split, r.status, coalesce(m.name, r.model_hash) AS model,
+  coalesce(o.label, 'unknown') AS outcome, o.source AS outcome_source, r.end_reason, r.task_id,
+  (SELECT count(*) FROM steps s WHERE s.run_id = r.run_id) AS steps,
+  (SELECT count(*) FROM tool_calls c WHERE c.run_id = r.run_id) AS tool_calls, r.prompt, r.answer
+FROM runs r LEFT JOIN models m USING (model_hash) LEFT JOIN current_outcomes o USING (run_id);
+CREATE VIEW calls AS
+SELECT c.run_id, c.step_index, c.call_index, coalesce(m.name, r.model_hash) AS model, r.purpose, c.tool, c.arguments,
+  coalesce(c.transport, 'in_doubt') AS transport, c.tool_verdict, c.output, c.seconds, c.intent_at, c.result_at,
+  c.tool_version, c.effect, c.idempotency_key, c.transport IS NOT 'ok' OR c.tool_verdict IS 'error' AS failed
+FROM tool_calls c JOIN runs r USING (run_id) LEFT JOIN models m USING (model_hash);
+CREATE VIEW failed_calls AS SELECT * FROM calls WHERE failed;
+CREATE VIEW in_doubt_calls AS SELECT * FROM calls WHERE transport = 'in_doubt';
+CREATE VIEW tool_success AS
+SELECT model, tool, count(*) AS calls, sum(failed) AS failed, round(1.0 - avg(failed), 3) AS success_rate,
+  sum(transport = 'error') AS error, sum(transport = 'timeout') AS timeout, sum(transport = 'denied') AS denied,
+  sum(transport = 'invalid') AS invalid, sum(transport = 'in_doubt') AS in_doubt
+FROM calls GROUP BY model, tool;
+CREATE VIRTUAL TABLE "runs_fts" USING FTS5 (
+    "prompt", "answer",
+    tokenize='unicode61',
+    content="runs"
+);
+CREATE TRIGGER "runs_ai" AFTER INSERT ON "runs" BEGIN
+  INSERT INTO "runs_fts" (rowid, "prompt", "answer") VALUES (new.rowid, new."prompt", new."answer");
+END;
+CREATE TRIGGER "runs_ad" AFTER DELETE ON "runs" BEGIN
+  INSERT INTO "runs_fts" ("runs_fts", rowid, "prompt", "answer") VALUES('delete', old.rowid, old."prompt", old."answer");
+END;
+CREATE TRIGGER "runs_au" AFTER UPDATE ON "runs" BEGIN
+  INSERT INTO "runs_fts" ("runs_fts", rowid, "prompt", "answer") VALUES('delete', old.rowid, old."prompt", old."answer");
+  INSERT INTO "runs_fts" (rowid, "prompt", "answer") VALUES (new.rowid, new."prompt", new."answer");
+END;
+CREATE VIRTUAL TABLE "steps_fts" USING FTS5 (
+    "reply",
+    tokenize='unicode61',
+    content="steps"
+);
+CREATE TRIGGER "steps_ai" AFTER INSERT ON "steps" BEGIN
+  INSERT INTO "steps_fts" (rowid, "reply") VALUES (new.rowid, new."reply");
+END;
+CREATE TRIGGER "steps_ad" AFTER DELETE ON "steps" BEGIN
+  INSERT INTO "steps_fts" ("steps_fts", rowid, "reply") VALUES('delete', old.rowid, old."reply");
+END;
+CREATE TRIGGER "steps_au" AFTER UPDATE ON "steps" BEGIN
+  INSERT INTO "steps_fts" ("steps_fts", rowid, "reply") VALUES('delete', old.rowid, old."reply");
+  INSERT INTO "steps_fts" (rowid, "reply") VALUES (new.rowid, new."reply");
+END;
+CREATE VIRTUAL TABLE "tool_calls_fts" USING FTS5 (
+    "arguments", "output",
+    tokenize='unicode61',
+    content="tool_calls"
+);
+CREATE TRIGGER "tool_calls_ai" AFTER INSERT ON "tool_calls" BEGIN
+  INSERT INTO "tool_calls_fts" (rowid, "arguments", "output") VALUES (new.rowid, new."arguments", new."output");
+END;
+CREATE TRIGGER "tool_calls_ad" AFTER DELETE ON "tool_calls" BEGIN
+  INSERT INTO "tool_calls_fts" ("tool_calls_fts", rowid, "arguments", "output") VALUES('delete', old.rowid, old."arguments", old."output");
+END;
+CREATE TRIGGER "tool_calls_au" AFTER UPDATE ON "tool_calls" BEGIN
+  INSERT INTO "tool_calls_fts" ("tool_calls_fts", rowid, "arguments", "output") VALUES('delete', old.rowid, old."arguments", old."output");
+  INSERT INTO "tool_calls_fts" (rowid, "arguments", "output") VALUES (new.rowid, new."arguments", new."output");
+END;
