@@ -1,0 +1,95 @@
+"""Read a policy file: TOML with `[[rule]]` tables, each rule with the line of its header.
+
+A file is taken whole or not at all: one unknown key, bad verdict or bad pattern refuses it, because a policy that is
+half understood is not the policy that was written.
+"""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from koboshi_tools import UsageError
+
+from .rules import Rule, RuleText
+
+# Strings and comments are matched first, so that a header inside them is none.
+_HEADER_OR_SKIPPED = re.compile(
+    r'"""(?:\\.|[^\\])*?"""|'
+    r"'''.*?'''|"
+    r'"(?:\\.|[^"\\\n])*"|'
+    r"'[^'\n]*'|"
+    r"\#[^\n]*|"
+    r"(?P<header>\[\[[ \t]*rule[ \t]*\]\])",
+    re.DOTALL,
+)
+_HINT = 'A rule reads: [[rule]], tools = ["calculator"], verdict = "allow" | "ask" | "deny".'
+
+
+def read_rules(path: Path, layer: str) -> tuple[Rule, ...]:
+    """Return the rules of one file in their order. Raises UsageError naming file and line."""
+    text = _text(path)
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{path}:{_error_line(error, text)}: {error}", hint="Correct the TOML.") from error
+    unknown = sorted(set(content) - {"rule"})
+    if unknown:
+        raise UsageError(f"{path}: unknown key {unknown[0]!r}", hint=_HINT)
+    tables = content.get("rule", [])
+    lines = _header_lines(text)
+    if not isinstance(tables, list) or len(lines) != len(tables):
+        raise UsageError(f"{path}: a rule does not stand under a [[rule]] header of its own", hint=_HINT)
+    rules = [_rule(table, path=path, layer=layer, line=line) for table, line in zip(tables, lines, strict=True)]
+    named = [rule if rule.name else rule.model_copy(update={"name": f"rule-{n}"}) for n, rule in enumerate(rules, 1)]
+    _refuse_twins(named)
+    return tuple(named)
+
+
+def _text(path: Path) -> str:
+    try:
+        # TOML ends its lines with LF or CRLF, and counts neither twice.
+        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+    except OSError as error:
+        raise UsageError(f"cannot read the policy {path}: {error.strerror}", hint="Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 at byte {error.start}", hint="Save it as UTF-8.") from error
+
+
+def _error_line(error: Exception, text: str) -> int:
+    """Return the line that the TOML reader names, or the last one where it names the end of the document."""
+    named = re.search(r"at line (\d+)", str(error))
+    return int(named[1]) if named else max(len(text.splitlines()), 1)
+
+
+def _header_lines(text: str) -> list[int]:
+    headers = [match for match in _HEADER_OR_SKIPPED.finditer(text) if match["header"]]
+    return [text.count("\n", 0, header.start()) + 1 for header in headers]
+
+
+def _rule(table: Any, *, path: Path, layer: str, line: int) -> Rule:
+    try:
+        written = RuleText.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{path}:{line}: {where}: {_plain(first['type'], first['msg'])}", hint=_HINT) from error
+    return Rule(text=written, name=written.name or "", layer=layer, file=str(path), line=line)
+
+
+def _plain(kind: str, message: str) -> str:
+    return "unknown key" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
+
+
+def _refuse_twins(rules: Sequence[Rule]) -> None:
+    seen: dict[str, Rule] = {}
+    for rule in rules:
+        if first := seen.get(rule.name):
+            raise UsageError(
+                f"{rule.file}:{rule.line}: the name {rule.name!r} is that of the rule on line {first.line}",
+                hint="Give each rule of a file its own name.",
+            )
+        seen[rule.name] = rule
