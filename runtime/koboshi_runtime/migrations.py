@@ -24,11 +24,15 @@ CREATE TABLE tasks (
   prompt_hash TEXT PRIMARY KEY, prompt TEXT NOT NULL, split TEXT NOT NULL, given_by TEXT NOT NULL,
   first_seen_at TEXT NOT NULL
 );
+CREATE TABLE offers (
+  offer_hash TEXT PRIMARY KEY, system TEXT NOT NULL, tool_specs TEXT NOT NULL
+);
 CREATE TABLE runs (
   id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL, status TEXT NOT NULL, owner TEXT,
   purpose TEXT NOT NULL, split TEXT NOT NULL, prompt TEXT NOT NULL, prompt_hash TEXT NOT NULL, task_id TEXT, task TEXT,
   model_hash TEXT NOT NULL, profile TEXT NOT NULL, condition TEXT, policy_hash TEXT NOT NULL, project TEXT NOT NULL,
-  tools TEXT NOT NULL, seed INTEGER NOT NULL, temperature REAL NOT NULL, top_p REAL NOT NULL, sample INTEGER NOT NULL,
+  tools TEXT NOT NULL, offer_hash TEXT NOT NULL REFERENCES offers (offer_hash),
+  seed INTEGER NOT NULL, temperature REAL NOT NULL, top_p REAL NOT NULL, sample INTEGER NOT NULL,
   parent_run_id TEXT, demonstration INTEGER NOT NULL,
   end_reason TEXT, answer TEXT, error TEXT, ended_at TEXT
 );

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from koboshi_policies import Decision
-from koboshi_tools import Frozen, ToolCall, ToolResult
+from koboshi_tools import Frozen, ToolCall, ToolResult, ToolSpec
 
 from .model import PromptProfile, Reply
 
@@ -123,7 +123,10 @@ class TurnKind(StrEnum):
 
 
 class RunHeader(Frozen):
-    """What is known of a run before its first turn."""
+    """What is known of a run before its first turn.
+
+    `tools` are the names of what was offered; `system` and `tool_specs` are what the model was told of it.
+    """
 
     prompt: str
     purpose: Purpose
@@ -142,6 +145,8 @@ class RunHeader(Frozen):
     sample: int = 0
     parent_run_id: str | None = None
     demonstration: bool = False
+    system: str = ""
+    tool_specs: tuple[ToolSpec, ...] = ()
 
 
 class TurnRecord(Frozen):

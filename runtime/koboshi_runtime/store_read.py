@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from koboshi_policies import Decision
-from koboshi_tools import ToolCall, ToolResult
+from koboshi_tools import ToolCall, ToolResult, ToolSpec
 
 from .model import PromptProfile, Reply
 from .records import CallIntent, CallRecord, Outcome, RunEnd, RunHeader, Segment, Trajectory, TurnRecord
@@ -26,7 +26,7 @@ FROM tool_calls c JOIN decisions d ON d.decision_id = (SELECT max(decision_id) F
 
 def read_trajectory(db: sqlite3.Connection, run_id: str, segments: Segments) -> Trajectory | None:
     """Return the stored record of a run, or None; `segments` is a cache that the caller may share between runs."""
-    row = db.execute("SELECT * FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    row = db.execute("SELECT * FROM runs JOIN offers USING (offer_hash) WHERE run_id = ?", (run_id,)).fetchone()
     if row is None:
         return None
     return Trajectory(
@@ -75,6 +75,8 @@ def _header(row: sqlite3.Row) -> RunHeader:
         sample=row["sample"],
         parent_run_id=row["parent_run_id"],
         demonstration=bool(row["demonstration"]),
+        system=unpack_text(row["system"]),
+        tool_specs=tuple(ToolSpec(**spec) for spec in unpack_json(row["tool_specs"])),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from koboshi_tools import ToolResult
+from koboshi_tools import ToolResult, hash_bytes
 
 from .ids import prompt_hash, utc_now
 from .model import PromptProfile, Reply
@@ -58,7 +58,10 @@ def insert(table: str, columns: Mapping[str, Column], *, conflict: str = "") -> 
 
 
 def start_run(run_id: str, header: RunHeader) -> list[Statement]:
-    """Return the statements that open a run, owned by this process."""
+    """Return the statements that open a run, owned by this process; runs of a project share what they were told."""
+    specs = pack_json([spec.model_dump(mode="json") for spec in header.tool_specs])
+    system = pack_text(header.system)
+    offer: dict[str, Column] = {"offer_hash": _offer_hash(system, specs), "system": system, "tool_specs": specs}
     columns: dict[str, Column] = {
         "run_id": run_id,
         "created_at": utc_now(),
@@ -76,6 +79,7 @@ def start_run(run_id: str, header: RunHeader) -> list[Statement]:
         "policy_hash": header.policy_hash,
         "project": pack_text(header.project),
         "tools": pack_json(header.tools),
+        "offer_hash": offer["offer_hash"],
         "seed": header.seed,
         "temperature": header.temperature,
         "top_p": header.top_p,
@@ -83,7 +87,12 @@ def start_run(run_id: str, header: RunHeader) -> list[Statement]:
         "parent_run_id": header.parent_run_id,
         "demonstration": header.demonstration,
     }
-    return [insert("runs", columns)]
+    return [insert("offers", offer, conflict="ON CONFLICT (offer_hash) DO NOTHING"), insert("runs", columns)]
+
+
+def _offer_hash(*texts: str | bytes) -> str:
+    parts = [text.encode() if isinstance(text, str) else text for text in texts]
+    return hash_bytes(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
 
 
 def add_turn(run_id: str, turn: TurnRecord) -> list[Statement]:

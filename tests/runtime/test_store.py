@@ -25,7 +25,7 @@ from koboshi_runtime.records import (
     TurnRecord,
 )
 from koboshi_runtime.store import TRANSITIONS, JobStatus, RunRecorder, Store, StoreError, StoreRuleError
-from koboshi_tools import ToolCall, ToolResult
+from koboshi_tools import ToolCall, ToolResult, ToolSpec
 
 
 @pytest.fixture
@@ -88,6 +88,8 @@ headers = st.builds(
     tools=st.lists(TEXT, max_size=3).map(tuple),
     sample=st.integers(0, 99),
     demonstration=st.booleans(),
+    system=TEXT,
+    tool_specs=st.lists(st.builds(ToolSpec, name=TEXT, description=TEXT, parameters=JSON), max_size=2).map(tuple),
 )
 turns = st.builds(
     TurnRecord,
