@@ -1,0 +1,113 @@
+"""Keep few and different examples: near-duplicates out, then caps by task, by ratio and by project.
+
+Every choice is by a stable pseudo-random order of the run ids under one seed, so that the same pool always gives the
+same examples, whatever order it comes in.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from koboshi_runtime.records import OutcomeLabel
+from koboshi_tools import Frozen
+
+from .rows import Example
+
+_GRAM = 5  # ids; long enough that two calls of one tool differ, short enough for a short reply
+
+
+class Caps(Frozen):
+    """How many examples of what are kept; None means all."""
+
+    successes_per_task: int = Field(default=4, ge=1)
+    failures_per_task: int = Field(default=4, ge=1)
+    near_duplicate: float = Field(default=0.9, gt=0, le=1, description="Jaccard similarity of two replies' 5-grams")
+    failures_per_success: float | None = Field(default=2.0, gt=0)
+    demonstrations_per_own: float | None = Field(default=None, ge=0)
+    per_project: int | None = Field(default=None, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the caps left, ordered by the stable choice, and how many fell to which cap."""
+
+    examples: tuple[Example, ...]
+    dropped: Counter[str]
+
+
+def keep(examples: Iterable[Example], caps: Caps, *, seed: int) -> Kept:
+    """Apply all caps. Demonstrations are kept apart: they count in no ratio but their own."""
+    ordered = sorted(examples, key=lambda example: stable_key(seed, example.run_id))
+    dropped: Counter[str] = Counter()
+    own = _per_task([example for example in ordered if not example.demonstration], caps, dropped)
+    own = _ratio(own, caps, dropped)
+    own = _per_project(own, caps, dropped)
+    shown = _per_task([example for example in ordered if example.demonstration], caps, dropped)
+    if caps.demonstrations_per_own is not None and own:
+        room = round(caps.demonstrations_per_own * len(own))
+        dropped["demonstrations"] += max(0, len(shown) - room)
+        shown = shown[:room]
+    return Kept(examples=(*own, *shown), dropped=+dropped)
+
+
+def stable_key(seed: int, text: str) -> str:
+    """Return a sort key that looks random and is the same everywhere."""
+    return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
+
+
+def similarity(left: Sequence[int], right: Sequence[int]) -> float:
+    """Return the Jaccard similarity of the 5-grams of two replies, 1 for equal ones."""
+    a, b = _grams(left), _grams(right)
+    return len(a & b) / len(a | b)
+
+
+def _grams(ids: Sequence[int]) -> set[tuple[int, ...]]:
+    return {tuple(ids[at : at + _GRAM]) for at in range(max(1, len(ids) - _GRAM + 1))}
+
+
+def _per_task(examples: Sequence[Example], caps: Caps, dropped: Counter[str]) -> list[Example]:
+    kept: dict[tuple[str, OutcomeLabel], list[Example]] = defaultdict(list)
+    found = []
+    for example in examples:
+        same = kept[example.task_hash, example.label]
+        limit = caps.successes_per_task if example.label is OutcomeLabel.SUCCESS else caps.failures_per_task
+        if any(similarity(example.learnt_ids, other.learnt_ids) >= caps.near_duplicate for other in same):
+            dropped["near_duplicate"] += 1
+        elif len(same) >= limit:
+            dropped["per_task"] += 1
+        else:
+            same.append(example)
+            found.append(example)
+    return found
+
+
+def _ratio(examples: list[Example], caps: Caps, dropped: Counter[str]) -> list[Example]:
+    if caps.failures_per_success is None:
+        return examples
+    successes = sum(example.label is OutcomeLabel.SUCCESS for example in examples)
+    room = round(caps.failures_per_success * successes)
+    found = []
+    for example in examples:
+        if example.label is OutcomeLabel.FAILURE and room <= 0:
+            dropped["ratio"] += 1
+            continue
+        room -= example.label is OutcomeLabel.FAILURE
+        found.append(example)
+    return found
+
+
+def _per_project(examples: list[Example], caps: Caps, dropped: Counter[str]) -> list[Example]:
+    if caps.per_project is None:
+        return examples
+    used: Counter[str] = Counter()
+    found = []
+    for example in examples:
+        used[example.project] += 1
+        if used[example.project] > caps.per_project:
+            dropped["per_project"] += 1
+        else:
+            found.append(example)
+    return found
