@@ -25,7 +25,8 @@ Logits = Callable[[Sequence[int]], NDArray[np.float32]]
 Corpus = tuple[tuple[int, ...], ...]
 FileKind = Literal["f16", "q8_0", "adapter"]
 
-# Where torch itself hesitates between two tokens, a rounding may decide; natural logarithm of the ratio.
+# Where torch itself hesitates between two tokens, a rounding may decide: a position is clear where the reference's
+# first token is more probable than its second by more than this.
 CLEAR_GAP = 0.1
 KEPT_FLOOR = 0.9
 # Rows compared at once: 32 of a vocabulary of 262,144 are 64 MiB in float64.
@@ -59,7 +60,11 @@ class ExportedFile:
 
 
 class Agreement(Frozen):
-    """How near a file's predictions are: KL divergence in nats from the reference, and shares of equal first choice."""
+    """How near a file's predictions are: KL divergence in nats from the reference, and shares of equal first choice.
+
+    `clear_top1` is the share where the reference's first two differ by more than 0.1 in probability; `clear_top1_log`
+    where they differ by more than 0.1 in log-probability, a wider and stricter choice of positions, for the record.
+    """
 
     positions: int
     kld: float
@@ -67,6 +72,7 @@ class Agreement(Frozen):
     top1: float
     clear_positions: int
     clear_top1: float
+    clear_top1_log: float
 
 
 class FileParity(Frozen):
@@ -176,17 +182,17 @@ def _agreements(reference: Logits, files: Sequence[ExportedFile], corpus: Corpus
 
 
 def _compare(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return (positions, 3): KL divergence, 1 where the first choice is the same, gap of the reference's first two."""
+    """Return (positions, 4): divergence, 1 for the same first choice, gap of the first two, the same in logarithms."""
     starts = range(0, len(wanted), _ROWS)
     return np.concatenate([_compare_rows(wanted[at : at + _ROWS], found[at : at + _ROWS]) for at in starts])
 
 
 def _compare_rows(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float64]:
     p, q = _log_softmax(wanted), _log_softmax(found)
-    first_two = np.partition(p, -2, axis=1)[:, -2:]
+    second, first = np.partition(p, -2, axis=1)[:, -2:].T
     divergence = (np.exp(p) * (p - q)).sum(axis=1)
     same = p.argmax(axis=1) == q.argmax(axis=1)
-    return np.stack([divergence, same.astype(np.float64), first_two[:, 1] - first_two[:, 0]], axis=1)
+    return np.stack([divergence, same.astype(np.float64), np.exp(first) - np.exp(second), first - second], axis=1)
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -198,14 +204,18 @@ def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def _agreement(parts: Sequence[NDArray[np.float64]]) -> Agreement | None:
     if not parts:
         return None
-    divergence, same, gap = np.concatenate(parts).T
-    clear = gap > CLEAR_GAP
+    divergence, same, gap, log_gap = np.concatenate(parts).T
     return Agreement(
         positions=len(same),
         kld=float(divergence.mean()),
         kld_worst=float(divergence.max()),
         top1=float(same.mean()),
-        clear_positions=int(clear.sum()),
-        # Nothing clear to compare on is nothing proved.
-        clear_top1=float(same[clear].mean()) if clear.any() else 0.0,
+        clear_positions=int((gap > CLEAR_GAP).sum()),
+        clear_top1=_share(same, gap > CLEAR_GAP),
+        clear_top1_log=_share(same, log_gap > CLEAR_GAP),
     )
+
+
+def _share(same: NDArray[np.float64], among: NDArray[np.bool_]) -> float:
+    # Nothing clear to compare on is nothing proved.
+    return float(same[among].mean()) if among.any() else 0.0
