@@ -33,7 +33,8 @@ def test_a_decision_names_rule_file_line_and_layer(tmp_path: Path) -> None:
 
 def test_a_header_inside_a_string_or_a_comment_is_none(tmp_path: Path) -> None:
     text = (
-        '# [[rule]]\n[[rule]] # [[rule]]\ntools = ["a"]\nverdict = "allow"\nreason = """\n[[rule]]\n\\"""\n[[rule]]"""\n'
+        '# [[rule]]\n[[rule]] # [[rule]]\ntools = ["a"]\nverdict = "allow"\n'
+        'reason = """\n[[rule]]\n\\"""\n[[rule]]"""\n'
         "[[ rule ]]\ntools = ['[[rule]]']\nverdict = 'deny'\nreason = '''\n[[rule]]'''\n"
     )
     assert [rule.line for rule in load(write(tmp_path, text)).rules] == [2, 9]

@@ -101,9 +101,9 @@ def _field(tool: str, parameter: inspect.Parameter, hints: Mapping[str, Any], de
     if parameter.name not in hints:
         raise UsageError(f"tool {tool!r}: parameter {parameter.name!r} has no type", hint="Annotate it.")
     hint: Any = hints[parameter.name]
-    told = None if _is_described(hint) else description
+    told: dict[str, Any] = {"description": description} if description and not _is_described(hint) else {}
     default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-    return (hint, Field(default, alias=parameter.name, description=told))
+    return (hint, Field(default, alias=parameter.name, **told))
 
 
 def _is_described(hint: Any) -> bool:

@@ -15,9 +15,11 @@ from .errors import UsageError
 
 def builtin_tools() -> dict[str, Tool]:
     """Return the tools that come with koboshi, by name."""
-    from .builtin import ALL
+    # Imported here: who only runs `koboshi --help` should not wait for SQLite and for schemas to be made.
+    from .builtin import calculator, files, sql
 
-    return {tool.spec.name: tool for tool in ALL}
+    tools = (calculator.calculator, sql.sql, files.files_read, files.files_list, files.files_search)
+    return {tool.spec.name: tool for tool in tools}
 
 
 def load_tools_folder(path: Path) -> dict[str, Tool]:

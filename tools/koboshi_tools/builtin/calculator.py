@@ -31,7 +31,7 @@ MAX_DIGITS = 60
 EXACT_PLACES = 20
 SIGNIFICANT_DIGITS = 10
 
-_TOKEN = re.compile(r"\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d+(?:\.\d*)?|\.\d+|\*\*|[-+*/%^()])")
+_TOKEN = re.compile(r"\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d+(?:\.\d*)?|\.\d+|\*\*|[-+*/%^()])", re.ASCII)
 
 
 @tool

@@ -3,7 +3,8 @@
 Four things hold that independently: the file is opened read-only, `query_only` is on, an authorizer allows reading
 and a list of pragmas, and no database can be attached. Time, rows, cells and the size of any value are bounded.
 
-Not covered: the processor time of a single built-in function on one value of up to 1 MB.
+Not offered: table-valued functions, which declare a table as they are read. Not covered: the processor time of a
+single built-in function on one value of up to 1 MB.
 """
 
 import sqlite3
