@@ -2,7 +2,7 @@
 
 from .judge import CheckSettings, Finished, judge, refuse_commands
 from .numbers import last_number
-from .project_checks import ProjectCheck, SchemaCheck, judge_project
+from .project_checks import ProjectCheck, SchemaCheck, judge_checks, judge_project
 from .schema import schema_problems
 from .specs import (
     AcceptedCall,
@@ -33,6 +33,7 @@ __all__ = [
     "SqlChecker",
     "ToolCallChecker",
     "judge",
+    "judge_checks",
     "judge_project",
     "last_number",
     "refuse_commands",

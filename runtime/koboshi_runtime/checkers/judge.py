@@ -47,7 +47,7 @@ class CheckSettings:
     checks: Path | None = None
 
 
-def refuse_commands(checkers: Iterable[Checker | None], settings: CheckSettings) -> None:
+def refuse_commands(checkers: Iterable[object], settings: CheckSettings) -> None:
     """Raise UsageError if any checker is a program that may not run or is not the pinned one; call before any run."""
     for checker in checkers:
         if not isinstance(checker, CommandChecker):

@@ -34,19 +34,20 @@ class SchemaCheck(Frozen):
 ProjectCheck = Annotated[CommandChecker | SqlChecker | SchemaCheck, Field(discriminator="kind")]
 
 
-def judge_project(
+def judge_project(check: ProjectCheck, finished: Finished, settings: CheckSettings | None = None) -> Outcome:
+    """Return the outcome of one check."""
+    checker: Checker = JsonChecker(kind="json", schema=check.json_schema) if isinstance(check, SchemaCheck) else check
+    outcome = judge(checker, finished, settings)
+    return outcome.model_copy(update={"source": OutcomeSource.PROJECT_CHECK, "who": check.kind})
+
+
+def judge_checks(
     checks: Sequence[ProjectCheck], finished: Finished, settings: CheckSettings | None = None
 ) -> Outcome | None:
-    """Return the outcome of all `checks` together, or None where the project has none."""
-    outcomes = [judge(_as_checker(check), finished, settings) for check in checks]
+    """Return the one outcome of all `checks` together, or None where the project has none."""
+    outcomes = [judge_project(check, finished, settings) for check in checks]
     for label in (OutcomeLabel.FAILURE, OutcomeLabel.UNKNOWN, OutcomeLabel.SUCCESS):
-        for check, outcome in zip(checks, outcomes, strict=True):
+        for outcome in outcomes:
             if outcome.label is label:
-                return Outcome(
-                    label=label, source=OutcomeSource.PROJECT_CHECK, who=check.kind, rationale=outcome.rationale
-                )
+                return outcome
     return None
-
-
-def _as_checker(check: ProjectCheck) -> Checker:
-    return JsonChecker(kind="json", schema=check.json_schema) if isinstance(check, SchemaCheck) else check

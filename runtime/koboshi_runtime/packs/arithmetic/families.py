@@ -1,7 +1,7 @@
 """The families of problems: which numbers are drawn, and in which steps they are solved.
 
-A step is one operation on two operands, each a drawn number (`a`, `p`, ...) or an earlier step's result (`1`, `2`). Every
-division comes out even, and every difference is positive.
+A step is one operation on two operands, each a drawn number (`a`, `p`, ...) or an earlier step's result (`1`, `2`).
+Every division comes out even, and every difference is positive.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,8 @@
 """The generated shop: its rows, and the SQLite file that holds them.
 
 Each split has a shop of its own; no customer, city, product or order id of one is in another. All amounts are whole
-dollars. What an order cost a piece is not what the stock list says today, so that taking the wrong column gives a wrong answer.
+dollars. What a piece cost in an order is not what the stock list says today, so that taking the wrong column gives a
+wrong answer.
 """
 
 import sqlite3
