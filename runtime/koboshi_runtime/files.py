@@ -1,0 +1,57 @@
+"""Files that survive power loss: a name holds the old content or the new, never a part of either.
+
+Everything is written under a temporary name in the target's own folder, fsynced, renamed, and the folder fsynced. A
+leftover of a killed writer begins with `.tmp-` and may be deleted at any time by whoever holds the folder's lock.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+TEMPORARY = ".tmp-"
+_PRIVATE_FILE = 0o600
+
+
+def temporary_name(path: Path) -> Path:
+    """Return an unused name beside `path` for a file or folder that will be renamed to it."""
+    return path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}")
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames, creations and deletions in the folder `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Give `path` the content `data`, atomically and durably, readable by its owner alone."""
+    temporary = temporary_name(path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the one exclusive lock that the file `path` stands for; the kernel releases it if the holder dies."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE_FILE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
