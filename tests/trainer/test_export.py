@@ -60,6 +60,14 @@ def test_another_adapter_makes_everything_again(parts, kit):
     assert again.stage("f16").file_hash != first.stage("f16").file_hash
 
 
+def test_what_a_killed_export_left_half_written_is_removed(parts, kit):
+    master, adapter, out = parts
+    out.mkdir()
+    (out / ".tmp-model.f16.gguf-0a1b").write_bytes(b"half")
+    export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1")
+    assert not list(out.glob(".tmp-*"))
+
+
 def test_a_quantisation_that_fails_leaves_no_part_of_a_file(parts):
     master, adapter, out = parts
 

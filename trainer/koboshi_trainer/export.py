@@ -2,7 +2,8 @@
 
 Each file appears whole or not at all, and `export.json` beside them says after every stage what was made from what. A
 stage that is recorded, whose parents have the same hashes and whose file has its recorded hash is not made again, so an
-export that was killed goes on where it stopped. The quantised file is a leaf: nothing is ever made from it.
+export that was killed goes on where it stopped. One export at a time may use a folder. The quantised file is a leaf:
+nothing is ever made from it.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from koboshi_runtime.files import replace_file
+from koboshi_runtime.files import TEMPORARY, replace_file
 from koboshi_tools import Frozen, KoboshiError, hash_file, hash_value
 
 from .adapter import read_adapter
@@ -68,6 +69,9 @@ def export(
     llama.cpp does not quantise; what was made before is kept.
     """
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for leftover in out.glob(f"{TEMPORARY}*"):
+        # Of an export that was killed; as large as a model.
+        leftover.unlink()
     manifest = ExportManifest(master_hash=hash_file(master), adapter_hash=hash_adapter(adapter), run_id=run_id)
     finished = _finished(out, manifest)
     model = read_gguf(master)
