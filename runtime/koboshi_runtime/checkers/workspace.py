@@ -6,6 +6,7 @@ before it runs, runs in a fresh folder with a time limit, and its whole process 
 what the program itself does with the workspace's files.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from .values import same_json
 _QUERY_SECONDS = 5.0
 _MAX_ROWS = 10_000
 _PROGRESS_STEPS = 10_000
+_READ_BYTES = 4096
 
 
 def wrong_rows(checker: SqlChecker, workspace: Path) -> str | None:
@@ -104,33 +106,38 @@ def run_command(
 
 def _verdict(arguments: list[str], told: str, folder: str, timeout_s: float) -> tuple[OutcomeLabel, str]:
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": folder, "LANG": "C.UTF-8"}
-    try:
-        process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise KoboshiError(f"the check {arguments[-1]!r} cannot be started: {error}") from error
-    try:
-        output, _ = process.communicate(told.encode(), timeout=timeout_s)
-    except subprocess.TimeoutExpired:
+    # Files and not pipes: a process that the program leaves behind could hold a pipe open for ever.
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as said:
+        asked.write(told.encode())
+        asked.seek(0)
+        try:
+            process = subprocess.Popen(
+                arguments,
+                stdin=asked,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise KoboshiError(f"the check {arguments[0]!r} cannot be started: {error}") from error
+        code = _exit_code(process, timeout_s)
+        said.seek(max(0, os.fstat(said.fileno()).st_size - _READ_BYTES))
+        lines = said.read(_READ_BYTES).decode(errors="replace").strip().splitlines()
+    if code is None:
         return OutcomeLabel.UNKNOWN, f"the check did not end within {timeout_s:g} s"
-    finally:
-        _kill_group(process)
-    label = {0: OutcomeLabel.SUCCESS, 1: OutcomeLabel.FAILURE}.get(process.returncode, OutcomeLabel.UNKNOWN)
-    lines = output.decode(errors="replace").strip().splitlines()
-    return label, lines[-1][:200] if lines else f"exit code {process.returncode}"
+    label = {0: OutcomeLabel.SUCCESS, 1: OutcomeLabel.FAILURE}.get(code, OutcomeLabel.UNKNOWN)
+    return label, lines[-1][:200] if lines else f"exit code {code}"
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def _exit_code(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    """Wait for the program and end its whole process group; None if it was still running."""
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return None
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
