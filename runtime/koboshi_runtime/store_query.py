@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from koboshi_tools import UsageError
 
-from .ids import SHORT_ID
 from .records import Purpose, Split
 from .store_codecs import Column, unpack_json, unpack_optional, unpack_text
 from .store_rows import JobRow, ModelRow, QueueRow, RunFilter, RunRow, SearchHit
@@ -161,11 +160,6 @@ def count_rows(db: sqlite3.Connection) -> dict[str, int]:
     """Return how many runs and steps there are, and calls in doubt."""
     tables = {"runs": "runs", "steps": "steps", "in_doubt": "in_doubt_calls"}
     return {name: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for name, table in tables.items()}
-
-
-def short_id(run_id: str) -> str:
-    """Return the beginning of an id that tables show."""
-    return run_id[:SHORT_ID]
 
 
 def _tools(db: sqlite3.Connection, run_id: str) -> tuple[str, ...]:

@@ -1,0 +1,64 @@
+"""`koboshi outcome`: say how a run went, and see which runs wait for it."""
+
+import getpass
+
+import click
+from koboshi_runtime.cli.context import echo_json, open_home, table
+
+from koboshi_runtime.cli.traces import run_ref
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def outcome(context: click.Context) -> None:
+    """Label runs, and list those without a label.
+
+    Example: koboshi outcome queue
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(queue)
+
+
+@outcome.command("set")
+@click.argument("run")
+@click.argument("label", type=click.Choice(["success", "failure", "unknown"]))
+@click.option("--why", default="", help="The reason, for whoever reads the label later.")
+@click.option("--who", default=None, help="Who says so, default the user's name.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def set_outcome(run: str, label: str, why: str, who: str | None, as_json: bool) -> None:
+    """Label a run; earlier labels stay, and a checker's verdict outranks a person's.
+
+    Example: koboshi outcome set @last failure --why "wrong customer"
+    """
+    from koboshi_runtime.records import Outcome, OutcomeLabel, OutcomeSource
+    from koboshi_runtime.store import Store
+
+    store = Store.open(open_home().traces)
+    run_id = store.resolve(run_ref(run))
+    given = Outcome(label=OutcomeLabel(label), source=OutcomeSource.PERSON, who=who or getpass.getuser(), rationale=why)
+    store.add_outcome(run_id, given)
+    counts, left = store.trajectory(run_id).outcome, len(store.label_queue())
+    if as_json:
+        echo_json({"run_id": run_id, "outcome": counts, "left": left})
+    else:
+        click.echo(f"{run_id} counts as {counts}. {left} runs wait for a label.")
+
+
+@outcome.command()
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def queue(limit: int, as_json: bool) -> None:
+    """List ended work runs that nobody judged, those the model was least sure of first.
+
+    Example: koboshi outcome queue --limit 5
+    """
+    from koboshi_runtime.store import Store
+
+    rows = Store.open(open_home().traces).label_queue()
+    if as_json:
+        echo_json([row.model_dump(mode="json") for row in rows[:limit]])
+        return
+    from koboshi_runtime.trace_view import QUEUE_COLUMNS, queue_cells
+
+    table(QUEUE_COLUMNS, [queue_cells(row) for row in rows[:limit]])
+    click.echo(f"{len(rows)} runs wait for a label.", err=True)

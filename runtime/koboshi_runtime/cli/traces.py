@@ -1,0 +1,122 @@
+"""`koboshi traces`: list, show, search and export what was recorded."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from koboshi_runtime.cli.context import echo_json, open_home, table
+
+
+def _choice(name: str, values: str) -> Callable[[Any], Any]:
+    return click.option(f"--{name}", type=click.Choice(values.split()), help=f"Only runs of this {name}.")
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def traces(context: click.Context) -> None:
+    """Look at recorded runs.
+
+    Example: koboshi traces list --outcome failure
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(list_runs)
+
+
+@traces.command("list")
+@_choice("purpose", "work rollout eval gate bench canary")
+@_choice("split", "train dev gate test")
+@_choice("status", "running waiting finished failed interrupted")
+@_choice("outcome", "success failure unknown")
+@click.option("--model", help="Only runs of this model, by name or hash.")
+@click.option("--task", "task_id", help="Only runs of this task id.")
+@click.option("--tool", help="Only runs that called this tool.")
+@click.option("--text", help="Only runs that hold all of these words in one prompt, reply or call.")
+@click.option("--since", help="Only runs from this time on, ISO 8601 in UTC.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_runs(as_json: bool, **wanted: Any) -> None:
+    """List runs, the newest first.
+
+    Example: koboshi traces list --tool sql --outcome failure
+    """
+    from koboshi_runtime.store import RunFilter, Store
+
+    rows = Store.open(open_home().traces).runs(RunFilter(**wanted))
+    if as_json:
+        echo_json([row.model_dump(mode="json") for row in rows])
+        return
+    from koboshi_runtime.trace_view import RUN_COLUMNS, run_cells
+
+    table(RUN_COLUMNS, [run_cells(row) for row in rows])
+
+
+@traces.command()
+@click.argument("run")
+@click.option("--full", is_flag=True, help="Show long texts whole.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(run: str, full: bool, as_json: bool) -> None:
+    """Show a run step by step.
+
+    Example: koboshi traces show @last
+    """
+    from koboshi_runtime.store import Store
+    from koboshi_runtime.trace_export import raw_record
+    from koboshi_runtime.trace_view import run_lines
+
+    store = Store.open(open_home().traces)
+    trajectory = store.trajectory(store.resolve(run_ref(run)))
+    if as_json:
+        echo_json(raw_record(trajectory))
+    else:
+        click.echo("\n".join(run_lines(trajectory, full=full)))
+
+
+@traces.command()
+@click.argument("text")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Rows.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def search(text: str, limit: int, as_json: bool) -> None:
+    """Search prompts, answers, replies, arguments and results.
+
+    Example: koboshi traces search "no such order"
+    """
+    from koboshi_runtime.store import Store
+
+    hits = Store.open(open_home().traces).search(text, limit)
+    if as_json:
+        echo_json([hit.model_dump(mode="json") for hit in hits])
+        return
+    from koboshi_runtime.trace_view import HIT_COLUMNS, hit_cells
+
+    table(HIT_COLUMNS, [hit_cells(hit) for hit in hits])
+
+
+@traces.command()
+@click.argument("runs", nargs=-1)
+@click.option("--format", "form", type=click.Choice(["openai", "trajectory"]), default="openai", show_default=True)
+@_choice("purpose", "work rollout eval gate bench canary")
+@_choice("outcome", "success failure unknown")
+def export(runs: tuple[str, ...], form: str, purpose: str | None, outcome: str | None) -> None:
+    """Write runs as JSON Lines: OpenAI messages and tools, or the raw trajectory.
+
+    Example: koboshi traces export --outcome success > good.jsonl
+    """
+    from koboshi_runtime.records import Purpose
+    from koboshi_runtime.store import Store
+    from koboshi_runtime.trace_export import openai_record, raw_record
+
+    store = Store.open(open_home().traces)
+    if runs:
+        chosen = (store.trajectory(store.resolve(run_ref(run))) for run in runs)
+    else:
+        chosen = (each for each in store.iter_trajectories([Purpose(purpose)] if purpose else []))
+    for trajectory in chosen:
+        if outcome is None or trajectory.outcome == outcome:
+            click.echo(json.dumps(openai_record(trajectory) if form == "openai" else raw_record(trajectory)))
+
+
+def run_ref(given: str) -> str:
+    """Return the run that was named on the command line; `-` reads it from standard input."""
+    return sys.stdin.readline().strip() if given == "-" else given
