@@ -4,8 +4,8 @@ A rule applies if one of its globs matches the tool's name and every argument pa
 text of that argument: a string as it is, anything else as canonical JSON. An argument that the call leaves out is
 never found, whatever the verdict: write a deny that must not be dodged by leaving an argument out without a pattern.
 
-Not covered: the time of a pattern that backtracks. Patterns are the operator's; the text that they see is cut off at
-100,000 characters by failing the rule.
+Not covered: numbers that are equal and written differently, as 5 and 5.0, and the time of a pattern that backtracks.
+Patterns are the operator's; a text of more than 100,000 characters fails the rule instead of being searched.
 """
 
 import re

@@ -139,8 +139,20 @@ def test_not_a_number_is_no_number() -> None:
         """Halve."""
         return value / 2
 
-    with pytest.raises(InvalidArgumentsError, match="finite"):
-        halve.arguments.bind({"value": float("nan")})
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(InvalidArgumentsError, match="not JSON"):
+            halve.arguments.bind({"value": value})
+
+
+@pytest.mark.parametrize("value", ["5", 5.5, 5.0, True, None, [5], "\ud800"])
+def test_no_value_is_converted_behind_a_policys_back(value: Any) -> None:
+    @tool
+    def count(number: int) -> int:
+        """Count."""
+        return number
+
+    with pytest.raises(InvalidArgumentsError):
+        count.arguments.bind({"number": value})
 
 
 def test_effect_version_and_name_are_taken_over() -> None:
@@ -219,6 +231,12 @@ def test_a_function_that_cannot_be_described_is_refused_by_name(function: Any) -
     assert refused.value.hint
 
 
+@pytest.mark.parametrize("name", ["", "two words", "a*", "x" * 65, "é"])
+def test_a_name_that_a_policy_or_a_prompt_could_misread_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be a tool's name"):
+        tool(name=name or "\n")(starred)
+
+
 def test_a_reading_tool_that_may_not_be_repeated_is_a_contradiction() -> None:
     with pytest.raises(UsageError, match="only reads"):
         tool(idempotent=False)(starred)
@@ -228,6 +246,13 @@ def test_built_in_specs_stay_short() -> None:
     for made in builtin_tools().values():
         assert len(canonical_json(made.spec.model_dump(mode="json"))) < 450
         assert "title" not in canonical_json(made.spec.parameters)
+
+
+def test_keys_stand_in_their_usual_order() -> None:
+    parameters = builtin_tools()["files_read"].spec.parameters
+    assert list(parameters) == ["type", "properties", "required", "additionalProperties"]
+    assert list(parameters["properties"]) == ["path", "start_line", "lines"]
+    assert next(iter(parameters["properties"]["path"])) == "type"
 
 
 def test_argument_descriptions_end_with_their_section() -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import SchemaError
 
+from .canonical import canonical_json
 from .compact import compact
 from .errors import UsageError
 
@@ -42,12 +43,17 @@ class Arguments:
     wants_context: bool
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the checked values by parameter. Raises InvalidArgumentsError naming at most three problems."""
+        """Return the checked values by parameter. Raises InvalidArgumentsError naming at most three problems.
+
+        Nothing is converted that JSON tells apart: a policy looked at the arguments as they were written.
+        """
         try:
-            checked = self.model.model_validate(dict(arguments))
+            checked = self.model.model_validate_json(canonical_json(dict(arguments)), strict=True)
         except ValidationError as error:
             problems = [_problem(detail["loc"], detail["type"], detail["msg"]) for detail in error.errors()]
             raise InvalidArgumentsError("; ".join(problems[:_MAX_PROBLEMS])) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InvalidArgumentsError(f"the arguments are not JSON: {error}") from error
         return {name.removeprefix(_FIELD): getattr(checked, name) for name in type(checked).model_fields}
 
 

@@ -1,13 +1,15 @@
 """Make the JSON schema of a tool small: it is prompt text, and a small model reads it in every run.
 
-Titles go, references that do not recur are written out, and a parameter whose default is null is one that may be left
-out. What the schema admits stays the same, but for that null.
+Titles go, keys stand in their usual order, references that do not recur are written out, and a parameter whose
+default is null is one that may be left out. What the schema admits stays the same, but for that null.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 _PREFIX = "#/$defs/"
+# The order in which published tool-calling templates show a schema; models have seen it so.
+_FIRST = ("type", "description", "enum", "items", "properties", "required")
 _DATA = ("default", "enum", "const", "examples")
 
 
@@ -31,7 +33,8 @@ def _compact(schema: Any, definitions: Mapping[str, Any]) -> Any:
     if name in definitions:
         rest = {key: value for key, value in schema.items() if key != "$ref"}
         return _compact({**definitions[name], **rest}, definitions)
-    return {key: _keyword(key, value, definitions) for key, value in schema.items() if key != "title"}
+    keys = [key for key in _FIRST if key in schema] + [key for key in schema if key not in (*_FIRST, "title")]
+    return {key: _keyword(key, schema[key], definitions) for key in keys}
 
 
 def _keyword(key: str, value: Any, definitions: Mapping[str, Any]) -> Any:

@@ -6,6 +6,7 @@ arguments. The digest names the code: a file that changed is another tool, whate
 Not covered by the digest: modules that the tool's file imports.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from .arguments import Arguments, read_arguments, summary
 from .canonical import hash_bytes, hash_value
 from .errors import UsageError
 from .values import EffectClass, ToolSpec
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 EffectName = Literal["read", "write", "net", "exec"]
 
@@ -87,6 +90,8 @@ def tool(
 
 
 def _make(function: Callable[..., Any], effect: EffectClass, idempotent: bool | None, version: str, name: str) -> Tool:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a tool's name", hint="Use letters, digits, dots, _ and -, at most 64.")
     description = summary(function.__doc__ or "")
     if not description:
         raise UsageError(f"tool {name!r} has no docstring", hint="Its first paragraph tells the model what it does.")

@@ -1,0 +1,104 @@
+"""`koboshi tools`: what a model can be offered here, and how it sees it."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from koboshi_policies import offerable
+from koboshi_tools import Tool, UsageError, builtin_tools, load_tools_folder
+
+from ..project import load_project
+from .context import echo_json, project_dir, table
+from .policy import policy_here
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+# Enough to tell two digests apart on a screen.
+_SHOWN_DIGEST = len("sha256:") + 12
+
+
+class ToolsHere(NamedTuple):
+    """The tools of a place by name; `offered` are those that the project chooses and the policy does not deny."""
+
+    tools: dict[str, Tool]
+    offered: tuple[str, ...]
+
+
+def tools_here(folder: Path | None) -> ToolsHere:
+    """Return the built-in tools and those of a project's folder. Raises UsageError for a bad tool or policy file."""
+    tools = builtin_tools()
+    chosen = tuple(tools)
+    if folder:
+        project = load_project(folder)
+        tools |= load_tools_folder(project.tools_folder)
+        chosen = project.select_tools(tools)
+    return ToolsHere(tools, offerable(chosen, policy_here(folder)))
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def tools(context: click.Context) -> None:
+    """Look at the tools that a model can be offered.
+
+    Example: koboshi tools show calculator
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(list_command)
+
+
+@tools.command("list")
+@_JSON
+def list_command(as_json: bool = False) -> None:
+    """List the built-in tools and the project's own.
+
+    Example: koboshi tools list -C my-project
+    """
+    here = tools_here(project_dir())
+    found = [_described(tool, here) for tool in here.tools.values()]
+    if as_json:
+        echo_json(found)
+        return
+    for tool in found:
+        tool["digest"] = tool["digest"][:_SHOWN_DIGEST]
+    columns = ("name", "effect", "version", "offered", "digest")
+    table(columns, [[_shown(tool[key]) for key in columns] for tool in found])
+
+
+@tools.command("show")
+@click.argument("name")
+@_JSON
+def show_command(name: str, as_json: bool) -> None:
+    """Print a tool as a model sees it, with its effect, version and digest.
+
+    Example: koboshi tools show sql
+    """
+    here = tools_here(project_dir())
+    if name not in here.tools:
+        near = get_close_matches(name, here.tools, n=1)
+        raise UsageError(
+            f"there is no tool {name!r}",
+            hint=f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(here.tools))}.",
+        )
+    tool = here.tools[name]
+    found = _described(tool, here)
+    if as_json:
+        echo_json(found | {"spec": tool.spec.model_dump(mode="json")})
+        return
+    table(("", name), [(key, _shown(value)) for key, value in found.items() if key != "name"])
+    echo_json(tool.spec.model_dump(mode="json"))
+
+
+def _described(tool: Tool, here: ToolsHere) -> dict[str, Any]:
+    return {
+        "name": tool.spec.name,
+        "effect": tool.effect.value,
+        "idempotent": tool.idempotent,
+        "version": tool.version,
+        "offered": tool.spec.name in here.offered,
+        "digest": tool.digest,
+    }
+
+
+def _shown(value: Any) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
