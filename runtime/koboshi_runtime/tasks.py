@@ -94,10 +94,20 @@ def offered_tools(task: Task, policy_allowed: Sequence[str]) -> OfferedTools:
 
 def load_tasks(path: Path) -> tuple[Task, ...]:
     """Return the tasks of a file in its order. Raises UsageError that lists its bad lines by number and reason."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the task file {path} cannot be read: {error.strerror}") from error
+    return parse_tasks(data, str(path))
+
+
+def parse_tasks(data: bytes | str, name: str) -> tuple[Task, ...]:
+    """Return the tasks of a file's content; `name` is what an error calls it. Raises UsageError like `load_tasks`."""
     tasks: list[Task] = []
     lines: dict[str, int] = {}
     bad: list[str] = []
-    for number, line in enumerate(_lines(path), start=1):
+    content = data.encode(errors="surrogatepass") if isinstance(data, str) else data
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -110,7 +120,7 @@ def load_tasks(path: Path) -> tuple[Task, ...]:
         lines[task.id] = number
         tasks.append(task)
     if bad:
-        raise UsageError(_refusal(path, bad), hint="The task file is described in docs/reference/task-file.md.")
+        raise UsageError(_refusal(name, bad), hint="The task file is described in docs/reference/task-file.md.")
     return tuple(tasks)
 
 
@@ -133,17 +143,9 @@ def split_of_file(path: Path) -> Split | None:
     return _SPLIT_FILES.get(path.stem)
 
 
-def _lines(path: Path) -> list[bytes]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"the task file {path} cannot be read: {error.strerror}") from error
-    return data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-
-
-def _refusal(path: Path, bad: list[str]) -> str:
+def _refusal(name: str, bad: list[str]) -> str:
     more = f"\n… and {len(bad) - _SHOWN_LINES} more" if len(bad) > _SHOWN_LINES else ""
-    return f"{path} has {len(bad)} bad line{'s' * (len(bad) > 1)}:\n" + "\n".join(bad[:_SHOWN_LINES]) + more
+    return f"{name}: {len(bad)} bad line{'s' * (len(bad) > 1)}\n" + "\n".join(bad[:_SHOWN_LINES]) + more
 
 
 def _reason(error: ValidationError) -> str:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koboshi_runtime.checkers import Finished, judge, last_number, schema_problems
-from koboshi_runtime.checkers.judge import Checker
+from koboshi_runtime.checkers import Checker, Finished, judge, last_number, schema_problems
 from koboshi_runtime.records import OutcomeLabel, OutcomeSource
 from koboshi_runtime.tasks import parse_task
 from koboshi_tools import ToolCall, canonical_json

@@ -1,7 +1,7 @@
 """What a finished run must have done to count as a success."""
 
 from .judge import CheckSettings, Finished, judge, refuse_commands
-from .numbers import last_number
+from .numbers import last_number, whole_number
 from .project_checks import ProjectCheck, SchemaCheck, judge_checks, judge_project
 from .schema import schema_problems
 from .specs import (
@@ -38,4 +38,5 @@ __all__ = [
     "last_number",
     "refuse_commands",
     "schema_problems",
+    "whole_number",
 ]
