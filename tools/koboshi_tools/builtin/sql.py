@@ -4,13 +4,14 @@ Four things hold that independently: the file is opened read-only, `query_only` 
 and a list of pragmas, and no database can be attached. Time, rows, cells and the size of any value are bounded.
 
 Not offered: table-valued functions, which declare a table as they are read. Not covered: the processor time of a
-single built-in function on one value of up to 1 MB.
+single built-in function on one value of up to 1 MB, and the temporary space that a query fills within its time.
 """
 
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from ..definition import ToolContext, tool
 from ..errors import ToolError, UsageError
 
 MAX_ROWS = 50
+MAX_COLUMNS = 100
 MAX_CELL_CHARACTERS = 200
 MAX_VALUE_BYTES = 1_000_000
 TIME_LIMIT_S = 5.0
@@ -39,14 +41,13 @@ def sql(query: Annotated[str, Field(min_length=1, max_length=400)], context: Too
     """Run one SELECT on the SQLite database."""
     with _connection(_database(context)) as connection:
         cursor = connection.execute(query)
-        rows = cursor.fetchmany(MAX_ROWS + 1)
-        columns = [column[0] for column in cursor.description or ()]
-    if not rows:
+        # Row by row: fifty rows of the largest values would not fit in memory together.
+        lines = [" | ".join(_cell(value) for value in row) for row in islice(cursor, MAX_ROWS)]
+        is_cut = cursor.fetchone() is not None
+        header = " | ".join(_cell(column[0]) for column in cursor.description or ())
+    if not lines:
         return "no rows"
-    lines = [" | ".join(_cell(value) for value in row) for row in rows[:MAX_ROWS]]
-    if len(rows) > MAX_ROWS:
-        lines.append(f"(only the first {MAX_ROWS} rows)")
-    return "\n".join([" | ".join(_cell(column) for column in columns), *lines])
+    return "\n".join([header, *lines, *([f"(only the first {MAX_ROWS} rows)"] if is_cut else [])])
 
 
 def _database(context: ToolContext) -> Path:
@@ -83,6 +84,7 @@ def _open(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, MAX_COLUMNS)
     # SQLite matches LIKE and GLOB by backtracking: long patterns would take longer than the clock is looked at.
     connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100)
     connection.set_authorizer(_authorize)
