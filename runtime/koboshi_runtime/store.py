@@ -85,7 +85,7 @@ class Store:
         return cls(path, None)
 
     def submit(self, statements: tuple[Statement, ...]) -> Future[None]:
-        """Queue statements as one unit; the future is resolved when they are durable. Never cancel it."""
+        """Queue statements as one unit; the future is resolved when they are durable; it cannot be cancelled."""
         if self._writer is None:
             raise StoreError(f"The trace store {self.path} was opened for reading only.")
         return self._writer.submit(statements)

@@ -59,6 +59,8 @@ class Writer:
     def submit(self, statements: tuple[Statement, ...]) -> Future[None]:
         """Queue a unit; the future is resolved when it is durable, or fails with StoreError."""
         unit = Unit(statements)
+        # What is queued is written: a caller that goes away cannot take it back.
+        unit.done.set_running_or_notify_cancel()
         with self._guard:
             if self._closed:
                 raise StoreError(f"The trace store {self._path} is closed.")

@@ -305,6 +305,11 @@ def test_a_cancelled_commit_still_goes_through(store: Store) -> None:
     assert len(store.trajectory("a").turns) == 1
 
 
+def test_what_is_queued_cannot_be_taken_back(store: Store) -> None:
+    future = store.start_run("a", header())
+    assert (future.cancel(), future.result(), store.resolve("a")) == (False, None, "a")
+
+
 def test_the_same_step_twice_is_refused(store: Store) -> None:
     recorder = started(store)
     recorder.turn(turn())
