@@ -195,7 +195,7 @@ def _evaluate(job: _Job, held_out: HeldOut, state: Progress) -> None:
 def _stopped(state: Progress, settings: FitSettings) -> bool:
     if settings.patience is None or not settings.evaluate_every:
         return False
-    return state.optimizer_step - state.best_step > settings.patience * settings.evaluate_every
+    return state.optimizer_step - state.best_step >= settings.patience * settings.evaluate_every
 
 
 def _resume(job: _Job, optimizer: torch.optim.Optimizer) -> Progress | None:
