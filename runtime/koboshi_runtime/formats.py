@@ -14,8 +14,8 @@ from koboshi_tools import UsageError
 class ToolFormat:
     """One way to write calls.
 
-    `at_start` means that a call is recognised only as the first thing in a reply. `between` separates two calls, from the
-    closing of one to the object of the next; a format that takes one call a turn has None.
+    `at_start` means that a call is recognised only as the first thing in a reply. `between` separates two calls, from
+    the closing of one to the object of the next; a format that takes one call a turn has None.
     """
 
     name: str

@@ -33,7 +33,7 @@ def inspect_gguf(path: Path) -> GgufFacts:
 
 
 def quantise(source: Path, target: Path, kind: str, *, threads: int = 2) -> None:
-    """Write `source` as `kind` (q8_0, q6_k, …) to `target`. Raises KoboshiError; a partial target may be left behind."""
+    """Write `source` as `kind` (q8_0, q6_k, …) to `target`. Raises KoboshiError and may leave a partial target."""
     answer = _child(["quantise", str(source), str(target), kind, str(threads)], timeout_s=_QUANTISE_SECONDS)
     if not answer["ok"]:
         raise KoboshiError(answer["error"])

@@ -1,8 +1,8 @@
 """A run while it is alive: what it was given, and where it stands.
 
-`RunPlan` is everything decided before the first turn and never changes. `LiveRun` is the memory of a run that goes on: the
-ids that its prompt holds, the turn that is being dealt with, the counts that budgets limit. It is not stored: LangGraph's
-state holds only counters, the store holds the steps, and `revive` makes a LiveRun again out of both.
+`RunPlan` is everything decided before the first turn and never changes. `LiveRun` is the memory of a run that goes on:
+the ids that its prompt holds, the turn that is being dealt with, the counts that budgets limit. It is not stored:
+LangGraph's state holds only counters, the store holds the steps, and `revive` makes a LiveRun again out of both.
 """
 
 import hashlib

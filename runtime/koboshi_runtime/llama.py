@@ -39,7 +39,7 @@ _FLASH_ATTENTION_OFF = 0
 _log_lines: list[str] = []
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]  # the package has no types
 def _keep_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     if level == _LOG_LEVEL_ERROR:
         _log_lines.append(text.decode("utf-8", "replace").strip())

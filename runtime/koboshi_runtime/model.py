@@ -1,15 +1,16 @@
 """What a model is to the rest of koboshi: ids in, ids with their log-probabilities out.
 
-`Model` is the seam. `WorkerModel` (llama.cpp in a process of its own) and `ScriptedModel` (a list of replies, for tests)
-both keep the suite in `tests/contracts`. A reply's ids include the stop token that the model sampled, so that the
-stop is learnt; ids and their log-probabilities always have equal length.
+`Model` is the seam. `WorkerModel` (llama.cpp in a process of its own) and `ScriptedModel` (a list of replies, for
+tests) both keep the suite in `tests/contracts`. A reply's ids include the stop token that the model sampled, so that
+the stop is learnt; ids and their log-probabilities always have equal length.
 """
 
 from enum import StrEnum
 from typing import Protocol
 
-from koboshi_tools import Frozen, ToolSpec
 from pydantic import model_validator
+
+from koboshi_tools import Frozen, ToolSpec
 
 
 class FinishReason(StrEnum):
@@ -71,8 +72,9 @@ class GenerateRequest(Frozen):
 class Reply(Frozen):
     """What the model wrote.
 
-    `ids`, `sampled`, `raw_logprobs` and `behaviour_logprobs` have equal length. `sampled` is False where the grammar left
-    one choice. Raw is at T = 1 without mask (natural logarithm); behaviour is of the distribution really drawn from.
+    `ids`, `sampled`, `raw_logprobs` and `behaviour_logprobs` have equal length. `sampled` is False where the grammar
+    left one choice. Raw is at T = 1 without mask (natural logarithm); behaviour is of the distribution really drawn
+    from.
     """
 
     ids: tuple[int, ...]

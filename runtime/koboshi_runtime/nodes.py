@@ -1,8 +1,8 @@
 """The five things that happen in a run: generate, check, act, observe, finish. Plain async functions over a `LiveRun`.
 
 Each returns the name of the node that follows. An error that the model caused becomes data on its step; an error of a
-tool is a result; only what is ours is raised. A call whose effect is more than reading is on disk as an intent before it
-is made, and its result is on disk before the next one is: that is why no effect happens twice.
+tool is a result; only what is ours is raised. A call whose effect is more than reading is on disk as an intent before
+it is made, and its result is on disk before the next one is: that is why no effect happens twice.
 """
 
 import asyncio

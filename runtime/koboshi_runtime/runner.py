@@ -1,8 +1,8 @@
 """From a task to a finished run, and from many tasks to many runs in one event loop.
 
 A run of real work uses the project's workspace itself. Every other run gets a scratch copy of it as soon as it is
-offered a tool that does more than read, so that nothing made at night touches the live world. The number of runs at once
-is bounded by the model's sequences: one more would push another's prompt out of the cache.
+offered a tool that does more than read, so that nothing made at night touches the live world. The number of runs at
+once is bounded by the model's sequences: one more would push another's prompt out of the cache.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from koboshi_tools import EffectClass, Frozen, Tool, ToolSpec, Transport, UsageE
 from . import prompt
 from .checkers import CheckSettings
 from .graph import Agent
-from .ids import new_run_id
+from .ids import new_id
 from .live import Asker, LiveRun, RunPlan, revive
 from .model import Model
 from .project import Project
@@ -92,7 +92,7 @@ class Runner:
         live_model = model or self.model
         with self._workspace(task) as workspace:
             plan = self._plan(task, sample, live_model, workspace, demonstration=demonstration)
-            run_id = new_run_id()
+            run_id = new_id()
             live = LiveRun(run_id, plan, live_model, self.store, RunRecorder(self.store, run_id))
             live.recorder.start(plan.header)
             await live.open()
@@ -154,11 +154,13 @@ class Runner:
         demonstration: bool,
         header: RunHeader | None = None,
     ) -> RunPlan:
-        offered = self._offered(task)
+        # A run that is resumed was told its tools already: what the project offers now must not change its prompt.
+        offered = header.tool_specs if header else self._offered(task)
+        header = header or self._header(task, sample, model, offered, demonstration=demonstration)
         return RunPlan(
-            header=header or self._header(task, sample, model, offered, demonstration=demonstration),
+            header=header,
             task=task,
-            system=self.project.system_prompt,
+            system=header.system,
             offered=offered,
             tools=self.tools,
             foreign=frozenset(spec.name for spec in task.tool_specs or ()),
@@ -191,6 +193,8 @@ class Runner:
             task_id=task.id,
             task=task.as_json(),
             tools=tuple(spec.name for spec in offered),
+            system=self.project.system_prompt,
+            tool_specs=tuple(offered),
             sample=sample,
             demonstration=demonstration,
         )

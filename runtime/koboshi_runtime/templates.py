@@ -1,7 +1,7 @@
 """The chat markup of each family of models, as data: what stands around a turn, and how tools are announced.
 
-Ours, chosen by name and never taken from a file: a template inside a GGUF is a program by whoever made the file. Where a
-family's published template exists, the text made from this table is equal to it (golden files in tests/golden).
+Ours, chosen by name and never taken from a file: a template inside a GGUF is a program by whoever made the file. Where
+a family's published template exists, the text made from this table is equal to it (golden files in tests/golden).
 """
 
 import json
@@ -15,8 +15,8 @@ from koboshi_tools import ToolSpec, UsageError
 class Template:
     """The markup of one family. Each `…_open` and `…_close` is split into special tokens and text by `prompt`.
 
-    `system_in_user` families have no system turn: its text opens the first user turn. `tool_role` is how a tool's result
-    is opened, `tool_close` how it is closed; `end` is what the model itself writes to end a turn.
+    `system_in_user` families have no system turn: its text opens the first user turn. `tool_role` is how a tool's
+    result is opened, `tool_close` how it is closed; `end` is what the model itself writes to end a turn.
     """
 
     name: str

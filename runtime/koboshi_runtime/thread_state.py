@@ -1,9 +1,9 @@
 """LangGraph's saver over the trace store: thread state is written in the same transaction as the step it belongs to.
 
 Only the latest state of a run is kept, and it holds counters, not text. The graph's nodes record into the run's buffer;
-when LangGraph hands over its state, buffer and state go to the store together if a node said that a commit is due: `now`,
-when what comes next has an effect outside, or `soon`, when the run may go on meanwhile. A run that is cut off can be
-repeated from its last committed state, since nothing after it had an effect.
+when LangGraph hands over its state, buffer and state go to the store together if a node said that a commit is due:
+`now`, when what comes next has an effect outside, or `soon`, when the run may go on meanwhile. A run that is cut off
+can be repeated from its last committed state, since nothing after it had an effect.
 """
 
 import asyncio

@@ -83,11 +83,12 @@ def _after_trigger(found: ToolFormat, special: bool) -> str:
 
 def _grammar(grammars: Grammars, found: ToolFormat, constraint: Constraint, *, is_special: bool) -> str:
     schemas = [bounded(tool.parameters) for tool in constraint.tools]
-    text = LLMatcher.grammar_from_lark(_lark(grammars, found, constraint, schemas, is_special))
+    text: str = LLMatcher.grammar_from_lark(_lark(grammars, found, constraint, schemas, is_special))
     if not LLMatcher.validate_grammar(text, grammars.tokenizer):
         return text
     schemas = [_expressible(grammars, schema) for schema in schemas]
-    return LLMatcher.grammar_from_lark(_lark(grammars, found, constraint, schemas, is_special))
+    text = LLMatcher.grammar_from_lark(_lark(grammars, found, constraint, schemas, is_special))
+    return text
 
 
 def _expressible(grammars: Grammars, schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a sequence of the context is busy with: writing a reply, scoring ids, or dumping logits.
 
-A job says which ids are to be decoded next and which of them give logits it needs, and takes the rows when they come. It
-knows nothing of slots, batches or other jobs. `pending` are ids not yet in the cache, `wanted` says for each of them
+A job says which ids are to be decoded next and which of them give logits it needs, and takes the rows when they come.
+It knows nothing of slots, batches or other jobs. `pending` are ids not yet in the cache, `wanted` says for each of them
 whether its logits are needed; both have equal length.
 """
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Beyond so many candidates the tail that top-p keeps is noise, and sorting the whole vocabulary costs more than decoding.
+# Beyond so many candidates the tail that top-p keeps is noise, and sorting the whole vocabulary costs more than
+# decoding.
 _TOP_P_CANDIDATES = 512
 
 
