@@ -12,6 +12,7 @@ from koboshi_tools import ToolCall, UsageError
 
 from ..project import load_project
 from ..strict_json import loads
+from ..text import plain
 from .context import echo_json, project_dir, table
 
 _FLAG_FILES = click.option(
@@ -55,8 +56,8 @@ def check_command(files: tuple[Path, ...] = (), as_json: bool = False) -> None:
         echo_json({"hash": found.hash, "rules": rules})
         return
     columns = ("layer", "rule", "tools", "verdict", "arguments", "place")
-    table(columns, [_row(rule) for rule in rules])
-    click.echo(f"{len(rules)} rules, {found.hash}", err=True)
+    table(columns, [[plain(cell) for cell in _row(rule)] for rule in rules])
+    click.echo(f"{len(rules)} rule{'s' if len(rules) != 1 else ''}, {found.hash}", err=True)
 
 
 @policy.command("explain")
@@ -82,7 +83,7 @@ def explain_command(tool: str, arguments_json: str, files: tuple[Path, ...], as_
         ("place", place),
         ("reason", decision.reason),
     ]
-    table(("", tool), [row for row in rows if row[1]])
+    table(("", plain(tool)), [(label, plain(said)) for label, said in rows if said])
 
 
 def _row(rule: dict[str, Any]) -> tuple[str, ...]:
