@@ -1,7 +1,7 @@
 """One canonical JSON text for a value, and the hash of it.
 
-Every hash in koboshi that is taken of a structure is taken of this text, so that equal values have equal hashes in every
-process and on every machine.
+Every hash in koboshi that is taken of a structure is taken of this text, so that equal values have equal hashes in
+every process and on every machine.
 """
 
 import hashlib
