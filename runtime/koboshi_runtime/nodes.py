@@ -14,7 +14,7 @@ from koboshi_tools import EffectClass, Tool, ToolCall, ToolContext, ToolResult, 
 from koboshi_tools import execute as execute_call
 
 from . import prompt
-from .checkers import Finished, judge, judge_project
+from .checkers import Finished, judge, judge_checks
 from .live import CommitDue, LiveRun
 from .model import GenerateRequest, Reply
 from .parse import AnswerReply, CallReply, InvalidReply, ParsedReply, parse_reply
@@ -296,7 +296,8 @@ def _outcomes(live: LiveRun, end: RunEnd) -> list[Outcome]:
         workspace=plan.workspace,
         ended_ok=end.reason in (EndReason.ANSWER, EndReason.NOT_EXECUTED),
     )
-    outcomes = [judge_project(project_check, finished, plan.check_settings) for project_check in plan.checks]
+    checked = judge_checks(plan.checks, finished, plan.check_settings)
+    outcomes = [] if checked is None else [checked]
     if plan.task is not None and plan.task.checker is not None:
         outcomes.append(judge(plan.task.checker, finished, plan.check_settings))
     if not outcomes and end.reason is EndReason.LOOP:

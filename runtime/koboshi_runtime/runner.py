@@ -130,6 +130,8 @@ class Runner:
                 if on_result is not None:
                     on_result(found[task.id, sample])
 
+        # One commit for all of them, before the loop is busy: asked one by one, each would wait for its own.
+        self.store.assign_splits([(task.prompt, self.settings.split) for task in tasks])
         jobs = self.settings.jobs or self.model.info.parallel
         async with asyncio.TaskGroup() as group:
             for _ in range(min(jobs, len(tasks) * samples)):
