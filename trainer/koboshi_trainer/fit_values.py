@@ -13,7 +13,7 @@ class FitSettings(Frozen):
     """How to train; `optimizer_steps` or `max_tokens` (of rows, prefixes counted) end the fit instead of `epochs`.
 
     `dtype` auto takes whichever of bf16 and fp32 multiplies faster here. `micro_tokens` bounds the positions computed
-    together, and so the memory: about 1 GB for each 1,000 of a 135M model.
+    together, and so the memory: about 1.4 GB for each 1,000 of a 135M model.
     """
 
     r: int = Field(default=32, ge=1)

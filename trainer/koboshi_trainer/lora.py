@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from koboshi_runtime.files import replace_file
 from koboshi_tools import KoboshiError
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -132,9 +134,9 @@ def detach(model: Any, adapter: Adapter) -> None:
 
 
 def save(state: Mapping[str, Tensor], folder: Path, *, r: int, alpha: float, base: str) -> None:
-    """Write `state` in PEFT's format; `base` names the model that it belongs to."""
+    """Write `state` durably in PEFT's format; `base` names the model that it belongs to."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(state), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    replace_file(folder / WEIGHTS_FILE, to_bytes(dict(state), metadata={"format": "pt"}))
     targets = sorted({name.removesuffix(".weight").split(".")[-2] for name in state})
     config = {
         "peft_type": "LORA",
@@ -147,7 +149,7 @@ def save(state: Mapping[str, Tensor], folder: Path, *, r: int, alpha: float, bas
         "bias": "none",
         "inference_mode": True,
     }
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    replace_file(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def load_state(folder: Path) -> dict[str, Tensor]:

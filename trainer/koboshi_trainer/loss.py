@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
+from torch.nn.functional import log_softmax, pad
 
 from .batches import MicroBatch
 
+_STEP = 64  # positions; rounded up with weight 0, as `shared_prefix` does and for its reason
 _SLICE = 256  # positions; 256 x 49,152 fp32 logits are 50 MB, and larger slices were not faster
 
 
@@ -72,6 +73,9 @@ def learnt_loss(hidden: Tensor, head: Tensor, targets: Targets) -> tuple[Tensor,
     `hidden` (tokens, size) are the body's last hidden states, `head` (vocabulary, size) the frozen output weights. Only
     the sum carries a gradient.
     """
-    learnt = hidden.index_select(0, targets.at)
-    total, losses = _LearntLoss.apply(learnt, head, targets.ids, targets.weights)  # type: ignore[no-untyped-call]
-    return total, losses
+    count = len(targets.at)
+    spare = (0, -count % _STEP)
+    learnt = hidden.index_select(0, pad(targets.at, spare))
+    ids, weights = pad(targets.ids, spare), pad(targets.weights, spare)
+    total, losses = _LearntLoss.apply(learnt, head, ids, weights)  # type: ignore[no-untyped-call]
+    return total, losses[:count]

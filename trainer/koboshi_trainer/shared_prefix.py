@@ -23,17 +23,22 @@ from .batches import MicroBatch
 
 ATTENTION = "koboshi_shared_prefix"
 
+# The matrix library builds a kernel for each new number of rows, which can cost as much as the forward pass that it
+# serves. So the number of positions is rounded up: a fit meets some dozen shapes, not a new one in each micro-batch.
+_STEP = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where the rows lie in the flat sequence.
 
-    `padded` (rows, longest) points from a padded grid into the flat row tokens, `flat` (row tokens,) back. Padding
-    points at 0; no real query sees it, because it stands behind every real key of its row.
+    `spare` positions stand behind all rows and mean nothing. `padded` (rows, longest) points from a padded grid into
+    the flat row tokens, `flat` (row tokens,) back. Padding points at 0; no real query sees it, because it stands behind
+    every real key of its row.
     """
 
     prefix: int
-    longest: int
+    spare: int
     padded: Tensor
     flat: Tensor
 
@@ -43,16 +48,17 @@ def body_hidden(model: Any, batch: MicroBatch) -> Tensor:
 
     `model` is a causal language model of transformers between `use_shared_prefix` and its undoing.
     """
-    ids = torch.tensor([*batch.prefix_ids, *(token for row in batch.rows for token in row.ids)]).unsqueeze(0)
+    spare = -batch.tokens % _STEP
+    ids = [*batch.prefix_ids, *(token for row in batch.rows for token in row.ids), *[0] * spare]
     start = len(batch.prefix_ids)
-    positions = [*range(start), *(start + i for row in batch.rows for i in range(len(row.ids)))]
+    positions = [*range(start), *(start + i for row in batch.rows for i in range(len(row.ids))), *[0] * spare]
     output = model.get_decoder()(
-        input_ids=ids,
+        input_ids=torch.tensor(ids).unsqueeze(0),
         position_ids=torch.tensor(positions).unsqueeze(0),
         use_cache=False,
-        row_layout=_layout(start, [len(row.ids) for row in batch.rows]),
+        row_layout=_layout(start, [len(row.ids) for row in batch.rows], spare=spare),
     )
-    hidden: Tensor = output.last_hidden_state[0]
+    hidden: Tensor = output.last_hidden_state[0, : batch.tokens]
     return hidden
 
 
@@ -74,7 +80,7 @@ def set_attention(model: Any, name: str) -> None:
         )
 
 
-def _layout(prefix: int, lengths: list[int]) -> Layout:
+def _layout(prefix: int, lengths: list[int], *, spare: int) -> Layout:
     longest = max(lengths)
     padded = torch.zeros(len(lengths), longest, dtype=torch.long)
     flat = []
@@ -83,7 +89,7 @@ def _layout(prefix: int, lengths: list[int]) -> Layout:
         padded[number, :length] = torch.arange(at, at + length)
         flat.append(torch.arange(number * longest, number * longest + length))
         at += length
-    return Layout(prefix=prefix, longest=longest, padded=padded, flat=torch.cat(flat))
+    return Layout(prefix=prefix, spare=spare, padded=padded, flat=torch.cat(flat))
 
 
 def _attention(
@@ -102,13 +108,13 @@ def _attention(
     """Attend in a flat sequence; query (1, heads, tokens, size), key and value with the key-value heads."""
     if softcap is not None:
         raise KoboshiError(f"{type(module).__name__} caps its attention scores, which the trainer does not compute")
-    start, window = row_layout.prefix, sliding_window
+    start, stop, window = row_layout.prefix, query.shape[2] - row_layout.spare, sliding_window
     parts = []
     if start:
         parts.append(_grouped(query[:, :, :start], key[:, :, :start], value[:, :, :start], scaling, window)[0])
     grid = row_layout.padded
     rows_query, rows_key, rows_value = (
-        _ToGrid.apply(flat[0, :, start:], row_layout)  # type: ignore[no-untyped-call]
+        _ToGrid.apply(flat[0, :, start:stop], row_layout)  # type: ignore[no-untyped-call]
         for flat in (query, key, value)
     )
     if start:
@@ -116,6 +122,7 @@ def _attention(
         rows_value = torch.cat([value[:, :, :start].expand(len(grid), -1, -1, -1), rows_value], dim=2)
     rows = _grouped(rows_query, rows_key, rows_value, scaling, window)
     parts.append(_FromGrid.apply(rows, row_layout))  # type: ignore[no-untyped-call]
+    parts.append(query.new_zeros(row_layout.spare, *parts[0].shape[1:]))
     return torch.cat(parts).unsqueeze(0), None
 
 
