@@ -1,0 +1,122 @@
+"""Run train tasks several times each, to learn from what became of them.
+
+A pair of task and sample that has ended already, for the same model, seed, temperature and condition, is not run again:
+a round that was cut off goes on where it stopped, and a round that is whole costs one read.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from koboshi_runtime.records import EndReason, OutcomeLabel, Purpose, RunHeader, Split
+from koboshi_runtime.runner import Runner, RunResult
+from koboshi_runtime.store import RunFilter
+from koboshi_runtime.tasks import Task
+
+# Ends that say nothing about the model: such a run is made again.
+_TO_BE_REPEATED = frozenset({EndReason.MODEL_ERROR, EndReason.TIME_BUDGET})
+
+
+class RunKey(NamedTuple):
+    """What tells the runs of one model in one project apart."""
+
+    task_id: str | None
+    prompt: str
+    sample: int
+    seed: int
+    temperature: float
+    condition: str | None
+    profile: str
+    system: str
+    policy_hash: str
+
+
+class RolloutProgress(NamedTuple):
+    """How many runs of a round are done, of how many, and the one that just ended."""
+
+    done: int
+    wanted: int
+    result: RunResult
+
+
+async def roll_out(
+    runner: Runner,
+    tasks: Sequence[Task],
+    *,
+    samples: int,
+    temperature: float,
+    on_progress: Callable[[RolloutProgress], None] | None = None,
+) -> list[str]:
+    """Return the run ids of every task's `samples`, in the order of the tasks; those that are stored are not rerun."""
+    settings = replace(runner.settings, purpose=Purpose.ROLLOUT, split=Split.TRAIN, temperature=temperature)
+    roller = replace(runner, settings=settings)
+    found = stored_runs(roller, demonstrations=False)
+    pairs = [(task, sample) for task in tasks for sample in range(samples)]
+    missing = [(task, sample) for task, sample in pairs if key_of(roller, task, sample) not in found]
+    queue, done = iter(missing), len(pairs) - len(missing)
+
+    async def work() -> None:
+        nonlocal done
+        for task, sample in queue:
+            result = await roller.run(task, sample=sample)
+            found[key_of(roller, task, sample)] = result.run_id
+            done += 1
+            if on_progress is not None:
+                on_progress(RolloutProgress(done, len(pairs), result))
+
+    roller.store.assign_splits([(task.prompt, Split.TRAIN) for task in tasks])
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(settings.jobs or roller.model.info.parallel, len(missing))):
+            group.create_task(work())
+    return [found[key_of(roller, task, sample)] for task, sample in pairs]
+
+
+def key_of(runner: Runner, task: Task, sample: int) -> RunKey:
+    """Return the key that a run of `task` by `runner` has."""
+    settings, profile = runner.settings, runner.model.info.profile
+    return RunKey(
+        task_id=task.id,
+        prompt=task.prompt,
+        sample=sample,
+        seed=settings.seed,
+        temperature=settings.temperature,
+        condition=settings.condition if profile.conditions else None,
+        profile=profile.model_dump_json(),
+        system=runner.project.system_prompt,
+        policy_hash=runner.policy.hash,
+    )
+
+
+def stored_runs(runner: Runner, *, demonstrations: bool) -> dict[RunKey, str]:
+    """Return the run ids of the ended rollouts of the runner's model and project, by key.
+
+    A demonstration that its checker did not pass counts as not stored: it must never be taken for a solved one.
+    """
+    wanted = RunFilter(
+        purpose=Purpose.ROLLOUT, model=runner.model.info.model_hash, project=runner.project.name, limit=None
+    )
+    found = {}
+    for row in reversed(runner.store.runs(wanted)):
+        trajectory = runner.store.trajectory(row.run_id)
+        if trajectory.end is None or trajectory.end.reason in _TO_BE_REPEATED:
+            continue
+        if trajectory.header.demonstration is not demonstrations:
+            continue
+        if not demonstrations or trajectory.outcome is OutcomeLabel.SUCCESS:
+            found[_key(trajectory.header)] = row.run_id
+    return found
+
+
+def _key(header: RunHeader) -> RunKey:
+    return RunKey(
+        task_id=header.task_id,
+        prompt=header.prompt,
+        sample=header.sample,
+        seed=header.seed,
+        temperature=header.temperature,
+        condition=header.condition,
+        profile=header.profile.model_dump_json(),
+        system=header.system,
+        policy_hash=header.policy_hash,
+    )
