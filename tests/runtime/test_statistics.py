@@ -1,0 +1,48 @@
+"""Rates that count tasks, leave out what could not be replayed, and never take unknown for success."""
+
+import pytest
+
+from koboshi_runtime.records import OutcomeLabel
+from koboshi_runtime.statistics import TaskResult, aggregate, wilson_interval
+
+
+def result(task: int, label: str, **fields) -> TaskResult:
+    return TaskResult(task_id=str(task), seed=fields.pop("seed", 0), outcome=OutcomeLabel(label), **fields)
+
+
+def test_wilson_interval_equals_the_published_example():
+    # Newcombe (1998), table I: 81 of 263 and 0 of 20.
+    assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson_interval(0.0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+
+
+def test_wilson_interval_without_trials_is_everything():
+    assert wilson_interval(0.0, 0) == (0.0, 1.0)
+
+
+def test_unknown_is_not_a_success():
+    found = aggregate([result(1, "success"), result(2, "unknown")])
+    assert (found.success_rate, found.unknown) == (0.5, 1)
+
+
+def test_what_could_not_be_replayed_is_counted_apart():
+    found = aggregate([result(1, "success"), result(2, "failure", replayable=False)])
+    assert (found.success_rate, found.not_replayable, found.tasks) == (1.0, 1, 2)
+
+
+def test_more_seeds_of_a_task_do_not_narrow_the_interval():
+    once = aggregate([result(task, "success" if task % 2 else "failure") for task in range(20)])
+    thrice = aggregate(
+        [result(task, "success" if task % 2 else "failure", seed=seed) for task in range(20) for seed in range(3)]
+    )
+    assert thrice.ci95 == once.ci95
+
+
+def test_rates_without_anything_to_count_are_none():
+    found = aggregate([])
+    assert (found.success_rate, found.ci95, found.invalid_call_rate, found.mean_steps) == (None, None, None, None)
+
+
+def test_invalid_calls_are_over_calls_begun():
+    found = aggregate([result(1, "success", calls_begun=3, invalid_calls=1), result(2, "failure", calls_begun=1)])
+    assert found.invalid_call_rate == 0.25
