@@ -1,6 +1,6 @@
 """The home: the one folder that holds everything koboshi keeps.
 
-It lies at `$KOBOSHI_HOME`, else `$XDG_DATA_HOME/koboshi`, else `~/.local/share/koboshi`. Folders have mode 0700 and files
+It lies at `$KOBOSHI_HOME`, else `$XDG_DATA_HOME/koboshi`, else `~/.local/share/koboshi`. Folders have mode 0700, files
 0600: traces hold prompts and tool output. A home that belongs to someone else, or that others may write to, is refused,
 because whoever can write there decides which model runs.
 """

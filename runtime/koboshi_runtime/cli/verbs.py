@@ -1,0 +1,67 @@
+"""The table of verbs: which module holds each and what the help says of it, so that `--help` imports none of them.
+
+The runtime's verbs stand here. Those of other distributions, and of the trainer, come through the entry-point group
+`koboshi.commands`, because the runtime must not import the trainer.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import NamedTuple
+
+import click
+
+GROUP = "koboshi.commands"
+
+
+class Verb(NamedTuple):
+    """Where a command lies, as `module:attribute`, and its one-line help."""
+
+    place: str
+    help: str
+
+
+_HERE = "koboshi_runtime.cli"
+
+VERBS: Mapping[str, Verb] = {
+    "run": Verb(f"{_HERE}.run:run", "Run a prompt, or a file of tasks."),
+    "eval": Verb(f"{_HERE}.eval:eval_command", "Measure a model on a task file."),
+    "init": Verb(f"{_HERE}.init:init", "Make a project folder."),
+    "tasks": Verb(f"{_HERE}.tasks:tasks", "Look at tasks, and make them."),
+    "traces": Verb(f"{_HERE}.traces:traces", "Look at what runs did."),
+    "outcome": Verb(f"{_HERE}.outcome:outcome", "Judge runs by hand."),
+    "models": Verb(f"{_HERE}.models:models", "Add models, and choose the one that is live."),
+    "policy": Verb(f"{_HERE}.policy:policy", "Check the rules, and explain a decision."),
+    "tools": Verb(f"{_HERE}.tools:tools", "Look at the tools an agent may be offered."),
+    "config": Verb(f"{_HERE}.config:config", "Show the configuration and where it comes from."),
+    "db": Verb(f"{_HERE}.db:db", "Find the trace store, and check it."),
+}
+
+# An entry point carries no help, and loading one to ask for it would make `--help` slow.
+_PLUGGED_HELP = {
+    "demo": "Walk the whole loop on a small project, and report.",
+    "train": "Train on what runs did, and prove the result.",
+}
+
+
+def plugged() -> dict[str, EntryPoint]:
+    """Return the verbs that installed distributions add, by name; none can replace one of ours."""
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in VERBS}
+
+
+def help_of(name: str) -> str:
+    """Return the one-line help of a verb without importing it."""
+    return VERBS[name].help if name in VERBS else _PLUGGED_HELP.get(name, "Added by an installed package.")
+
+
+def load(name: str) -> click.Command | None:
+    """Import and return the command `name`, or None if there is no such verb."""
+    if name in VERBS:
+        module, _, attribute = VERBS[name].place.partition(":")
+        found = getattr(import_module(module), attribute)
+    elif point := plugged().get(name):
+        found = point.load()
+    else:
+        return None
+    assert isinstance(found, click.Command), f"{name} is a {type(found).__name__}, not a click command"
+    return found

