@@ -1,8 +1,8 @@
 """The program `koboshi`: finds the verb, runs it, and turns every error into a message, a hint and an exit code.
 
 Promises: `--help` imports click and the standard library only; results go to stdout, errors to stderr, as one JSON
-object there if `--json` was given; the exit code is 0, 1 failed, 2 wrong usage, 3 refused, 130 interrupted. One
-that is neither click's nor a `KoboshiError` is a bug and keeps its traceback.
+object there if `--json` was given; the exit code is 0, 1 failed, 2 wrong usage, 3 refused, 130 interrupted. What
+is neither click's nor a `KoboshiError` is a bug and keeps its traceback.
 """
 
 import json
