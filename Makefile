@@ -1,0 +1,50 @@
+# Everything here needs Python 3.11, make and a C++ compiler, and sets up what it needs by itself.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PACKAGES := tools policies runtime trainer tests
+
+# GCC drops the stores that fill llama.cpp's AMX tile configuration, and a processor with AMX then faults at the first
+# decode (ggml-org/llama.cpp#26954). Keeping dead stores costs nothing that can be measured.
+export CMAKE_ARGS ?= -DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse'
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint types docs clean
+
+help:  ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## Make the virtual environment (compiles llama.cpp once, about five minutes)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV): the first time llama.cpp is compiled, which takes about five minutes." >&2
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	@touch $@
+
+demo: $(READY)  ## Run the whole loop on a small shop, with a report at the end (under 20 minutes)
+	@$(BIN)/koboshi demo
+
+test: $(READY)  ## Run all tests
+	@$(BIN)/pytest
+
+test-fast: $(READY)  ## Run the tests that need neither minutes nor a real model
+	@$(BIN)/pytest -m 'not slow'
+
+lint: $(READY)  ## Check style, formatting and the direction of imports
+	@$(BIN)/ruff check $(PACKAGES)
+	@$(BIN)/ruff format --check $(PACKAGES)
+	@$(BIN)/lint-imports
+
+types: $(READY)  ## Check types
+	@$(BIN)/mypy
+
+docs: $(READY)  ## Write the generated pages of docs/reference anew
+	@$(BIN)/cog -r docs/reference/*.md
+
+clean:  ## Remove the virtual environment and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
