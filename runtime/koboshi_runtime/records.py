@@ -194,7 +194,7 @@ class RunEnd(Frozen):
 
 
 class Trajectory(Frozen):
-    """The stored record of one run, steps in order, as readers and the trainer see it. `created_at` is ISO 8601, UTC."""
+    """The stored record of one run, steps in order. `created_at` is ISO 8601, UTC."""
 
     run_id: str
     created_at: str

@@ -71,7 +71,8 @@ def _announce_mistral(tools: Sequence[ToolSpec]) -> str:
 def _announce_gemma(tools: Sequence[ToolSpec]) -> str:
     shown = json.dumps([_function(tool)["function"] for tool in tools], ensure_ascii=False)
     return (
-        "You have access to functions. If you decide to invoke any of the function(s), you MUST put it in the format of\n"
+        "You have access to functions. "
+        "If you decide to invoke any of the function(s), you MUST put it in the format of\n"
         '{"name": function name, "parameters": dictionary of argument name and its value}\n\n'
         "You SHOULD NOT include any other text in the response if you call a function\n" + shown + "\n\n"
     )

@@ -1,6 +1,7 @@
 """`koboshi db`: where the trace store lies, and whether it is sound."""
 
 import click
+
 from koboshi_runtime.cli.context import echo_json, open_home
 
 

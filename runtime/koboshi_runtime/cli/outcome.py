@@ -3,8 +3,8 @@
 import getpass
 
 import click
-from koboshi_runtime.cli.context import echo_json, open_home, table
 
+from koboshi_runtime.cli.context import echo_json, open_home, table
 from koboshi_runtime.cli.traces import run_ref
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+
 from koboshi_runtime.cli.context import echo_json, open_home, table
 
 
