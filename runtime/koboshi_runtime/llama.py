@@ -131,11 +131,12 @@ class Vocabulary:
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Return the ids of `text`, no BOS added; `special` lets the text's own markup become special tokens."""
         data = text.encode("utf-8", "surrogatepass") if _is_clean(text) else text.encode("utf-8", "replace")
-        room = len(data) + 16
-        buffer = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.handle, data, len(data), buffer, room, False, special)
+        buffer = (llama_cpp.llama_token * (len(data) + 16))()
+        count = llama_cpp.llama_tokenize(self.handle, data, len(data), buffer, len(buffer), False, special)
         if count < 0:
-            raise ModelFileError(f"a text of {len(data)} bytes was not tokenised: {count}")
+            # A negative count is the room that is needed: a byte may become several ids.
+            buffer = (llama_cpp.llama_token * -count)()
+            count = llama_cpp.llama_tokenize(self.handle, data, len(data), buffer, len(buffer), False, special)
         return list(buffer[:count])
 
     def special_id(self, text: str) -> int | None:
