@@ -1,9 +1,11 @@
 """Rates that count tasks, leave out what could not be replayed, and never take unknown for success."""
 
 import pytest
+from tests.runtime.store_samples import DONE, OK, header, intent, label, reply, turn
 
-from koboshi_runtime.records import OutcomeLabel
-from koboshi_runtime.statistics import TaskResult, aggregate, wilson_interval
+from koboshi_runtime.records import CallRecord, EndReason, OutcomeLabel, RunEnd, RunStatus, Trajectory, TurnKind
+from koboshi_runtime.statistics import TaskResult, ToolUse, aggregate, measure, wilson_interval
+from koboshi_tools import ToolResult, Transport
 
 
 def result(task: int, label: str, **fields) -> TaskResult:
@@ -46,3 +48,45 @@ def test_rates_without_anything_to_count_are_none():
 def test_invalid_calls_are_over_calls_begun():
     found = aggregate([result(1, "success", calls_begun=3, invalid_calls=1), result(2, "failure", calls_begun=1)])
     assert found.invalid_call_rate == 0.25
+
+
+def trajectory(turns=(), calls=(), end: RunEnd = DONE, **fields) -> Trajectory:
+    head = header(task_id="w-1").model_copy(update=fields)
+    return Trajectory(
+        run_id="r1",
+        created_at="2026-01-01T00:00:00.000Z",
+        header=head,
+        turns=turns,
+        calls=calls,
+        outcomes=(label(OutcomeLabel.SUCCESS),),
+        end=end,
+    )
+
+
+def test_run_is_measured_by_its_turns_calls_and_outcome():
+    failed = ToolResult(transport=Transport.ERROR, output="no such table", seconds=0.5)
+    calls = (CallRecord(intent=intent("a"), result=OK), CallRecord(intent=intent("b", 1), result=failed))
+    found = measure(trajectory((turn(0), turn(1)), calls, task={"meta": {"level": 2}}))
+    assert found == TaskResult(
+        task_id="w-1",
+        seed=7,
+        outcome=OutcomeLabel.SUCCESS,
+        tools=(ToolUse("calculator", calls=2, failures=1),),
+        calls_begun=2,
+        steps=2,
+        output_tokens=6,
+        seconds=0.75,
+        level="2",
+    )
+
+
+def test_cut_call_counts_as_begun_and_invalid_and_a_long_answer_does_not():
+    cut = turn(0, written=reply('<tool_call>\n{"name": "calcul'), kind=TurnKind.INVALID)
+    long = turn(1, written=reply("and so on and so on"), kind=TurnKind.INVALID)
+    found = measure(trajectory((cut, long)))
+    assert (found.calls_begun, found.invalid_calls, found.steps) == (1, 1, 2)
+
+
+def test_run_that_could_not_be_replayed_says_so():
+    end = RunEnd(status=RunStatus.FAILED, reason=EndReason.NOT_REPLAYABLE, answer=None)
+    assert not measure(trajectory(end=end)).replayable

@@ -17,11 +17,12 @@ from .stats import tasks_needed
 EXPECTED_DIFFERENCE = 0.10
 """Ten points: what a night is planned to be able to prove."""
 
-EXPECTED_DISCORDANCE = 0.30
-"""Share of tasks on which two models of about 50 % success disagree; used until earlier gates have measured it."""
+EXPECTED_DISCORDANCE = 0.35
+"""Upper end of the share of tasks (0.25 to 0.35) on which two models of some 50 % success disagree at T > 0; used until
+an earlier gate has measured it."""
 
-PLANNED_POWER = 0.85
-"""Above the 80 % that is promised, because the discordance is itself an estimate."""
+PLANNED_POWER = 0.88
+"""Above the 80 % that is promised: the discordance is an estimate, and each floor refuses some true gains."""
 
 _KEY_CHARACTERS = 24
 

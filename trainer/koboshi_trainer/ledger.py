@@ -37,8 +37,8 @@ NIGHTS = 30
 _WINDOW = timedelta(days=NIGHTS)
 # Nights begin at different hours; two grants within 20 hours belong to one night.
 _ONE_NIGHT = timedelta(hours=20)
-_NIGHTLY_SHARE = 0.4
-_POOL_SHARE = 0.3
+_NIGHTLY_SHARE = 0.5
+_POOL_SHARE = 0.2
 _DRAWN = 0.5
 # Rounding of sums of floats must not make a spent budget look available.
 _LEAST = 1e-9
