@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from koboshi_runtime.config import Config, find_project, flat, load_config
 from koboshi_tools import UsageError
 

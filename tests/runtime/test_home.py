@@ -2,6 +2,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from koboshi_runtime.files import locked, replace_file
 from koboshi_runtime.home import Home, home_path, open_home
 from koboshi_tools import KoboshiError, UsageError

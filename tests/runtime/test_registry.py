@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.model import PromptProfile
 from koboshi_runtime.model_manifest import (
