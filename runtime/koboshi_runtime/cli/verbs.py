@@ -26,15 +26,15 @@ _HERE = "koboshi_runtime.cli"
 VERBS: Mapping[str, Verb] = {
     "run": Verb(f"{_HERE}.run:run", "Run a prompt, or a file of tasks."),
     "eval": Verb(f"{_HERE}.eval:eval_command", "Measure a model on a task file."),
-    "init": Verb(f"{_HERE}.init:init", "Make a project folder."),
+    "init": Verb(f"{_HERE}.init:init", "Make a project in a new or empty folder."),
     "tasks": Verb(f"{_HERE}.tasks:tasks", "Look at tasks, and make them."),
-    "traces": Verb(f"{_HERE}.traces:traces", "Look at what runs did."),
-    "outcome": Verb(f"{_HERE}.outcome:outcome", "Judge runs by hand."),
+    "traces": Verb(f"{_HERE}.traces:traces", "Look at recorded runs."),
+    "outcome": Verb(f"{_HERE}.outcome:outcome", "Label runs, and list those without a label."),
     "models": Verb(f"{_HERE}.models:models", "Add models, and choose the one that is live."),
-    "policy": Verb(f"{_HERE}.policy:policy", "Check the rules, and explain a decision."),
-    "tools": Verb(f"{_HERE}.tools:tools", "Look at the tools an agent may be offered."),
+    "policy": Verb(f"{_HERE}.policy:policy", "Look at the rules about tools."),
+    "tools": Verb(f"{_HERE}.tools:tools", "Look at the tools that a model can be offered."),
     "config": Verb(f"{_HERE}.config:config", "Show the configuration and where it comes from."),
-    "db": Verb(f"{_HERE}.db:db", "Find the trace store, and check it."),
+    "db": Verb(f"{_HERE}.db:db", "Find and check the trace store."),
 }
 
 # An entry point carries no help, and loading one to ask for it would make `--help` slow.
