@@ -1,0 +1,77 @@
+"""What every stage works with: the home with its store and registry, one project, and models loaded on demand.
+
+Opened once, handed to plain functions. Nothing is trained or judged here.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from koboshi_policies import Policy, policy_layers
+from koboshi_runtime.config_values import Settings
+from koboshi_runtime.home import Home
+from koboshi_runtime.model import Model, PromptProfile
+from koboshi_runtime.project import Project, load_project
+from koboshi_runtime.registry import ModelEntry, Registry
+from koboshi_runtime.runner import Runner, RunSettings
+from koboshi_runtime.store import Store
+from koboshi_runtime.workermodel import WorkerModel, WorkerSettings
+from koboshi_tools import Tool, builtin_tools, load_tools_folder
+
+from .conditions import tuned_profile
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """A home and a project, opened."""
+
+    home: Home
+    registry: Registry
+    store: Store
+    project: Project
+    policy: Policy
+    tools: Mapping[str, Tool]
+    settings: Settings
+
+    @classmethod
+    def open(cls, home: Home, folder: Path, settings: Settings) -> "Workshop":
+        """Open the store and the project in `folder`. Raises KoboshiError where one of them is wrong."""
+        project = load_project(folder)
+        tools = {**builtin_tools(), **load_tools_folder(project.tools_folder)}
+        policy = Policy.load(policy_layers(project.policies))
+        return cls(home, Registry(home), Store.open(home.traces), project, policy, tools, settings)
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def runner(self, model: Model, settings: RunSettings) -> Runner:
+        """Return a runner of the project's tasks on `model`."""
+        return Runner(self.project, self.policy, self.tools, model, self.store, settings)
+
+    @asynccontextmanager
+    async def model(self, entry: ModelEntry, profile: PromptProfile | None = None) -> AsyncIterator[WorkerModel]:
+        """Load a registered model, spoken to as its manifest says or by `profile`; it is closed at the end."""
+        manifest = entry.manifest
+        model = await WorkerModel.start(
+            entry.path,
+            WorkerSettings(**self.settings.worker.model_dump(), adapter=entry.adapter),
+            model_hash=manifest.model_hash,
+            name=manifest.name,
+            profile=profile or manifest.profile,
+        )
+        try:
+            yield model
+        finally:
+            await model.close()
+
+    def base_of(self, entry: ModelEntry) -> ModelEntry:
+        """Return the model that `entry` was once trained from: itself, if it came from outside."""
+        parent = entry.manifest.parents.base
+        return self.registry.resolve(parent) if parent else entry
+
+    def learner_profile(self, entry: ModelEntry) -> PromptProfile:
+        """Return how a model trained from `entry` is spoken to: with conditions."""
+        profile = entry.manifest.profile
+        return profile if profile.conditions else tuned_profile(profile)
