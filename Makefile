@@ -35,10 +35,11 @@ test: $(READY)  ## Run all tests
 test-fast: $(READY)  ## Run the tests that need neither minutes nor a real model
 	@$(BIN)/pytest -m 'not slow'
 
-lint: $(READY)  ## Check style, formatting and the direction of imports
+lint: $(READY)  ## Check style, formatting, the direction of imports and the generated docs
 	@$(BIN)/ruff check $(PACKAGES)
 	@$(BIN)/ruff format --check $(PACKAGES)
 	@$(BIN)/lint-imports
+	@$(BIN)/cog --check docs/reference/*.md
 
 types: $(READY)  ## Check types
 	@$(BIN)/mypy
