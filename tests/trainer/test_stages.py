@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,9 +19,14 @@ from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.store import Store
 from koboshi_tools import builtin_tools
 from koboshi_trainer.conditions import tuned_profile
+from koboshi_trainer.dataset import DatasetSettings
 from koboshi_trainer.demonstrate import play
+from koboshi_trainer.export import ExportManifest
+from koboshi_trainer.fit_values import FitReport, FitSettings
+from koboshi_trainer.parity import ParityReport
+from koboshi_trainer.parity_run import PARITY_FILE, measure_parity
 from koboshi_trainer.rollouts import roll_out
-from koboshi_trainer.stages import build
+from koboshi_trainer.stages import MASTER_FILE, FitPlan, build, export_adapter, fit_dataset, master_of
 
 _BASE = PromptProfile(template="chatml", tool_format="hermes")
 
@@ -62,3 +68,36 @@ def test_build_of_the_same_runs_is_the_same_dataset(home: Home) -> None:
     first, again = (asyncio.run(build(home, _model())) for _ in range(2))
     assert again.manifest == first.manifest
     assert [path.name for path in home.datasets.iterdir()] == [first.path.name]
+
+
+@pytest.mark.slow
+def test_demonstrations_become_a_measured_export_that_a_second_call_leaves_alone(
+    home: Home, tmp_path: Path, kit: SimpleNamespace
+) -> None:
+    base = kit.write_tiny_model(tmp_path / "base.gguf", "llama")
+    settings = DatasetSettings(held_out_share=0.3, longest=4096)
+    dataset = asyncio.run(build(home, _model(), settings))
+    job, master = home.runs / "job", home.models / MASTER_FILE
+    master_of(base, home.models)
+    plan = FitPlan(settings=FitSettings(optimizer_steps=2, r=4, batch_rows=2, dtype="float32"))
+
+    def stages() -> tuple[FitReport, ExportManifest, ParityReport]:
+        report = fit_dataset(dataset, master, job / "fit", plan)
+        exported = export_adapter(master, job / "fit", job / "export", run_id="job")
+        measured = asyncio.run(
+            measure_parity(master, job / "fit", job / "export", dataset.held_out, profile=tuned_profile(_BASE))
+        )
+        return report, exported, measured
+
+    first = stages()
+    written = (job / "export" / PARITY_FILE).stat().st_mtime_ns
+    assert stages() == first
+    assert (job / "export" / PARITY_FILE).stat().st_mtime_ns == written
+    report, _, measured = first
+    assert report.optimizer_steps == 2
+    assert report.gradient_norms
+    assert report.held_out_before.keys() == report.held_out_after.keys() == {"success"}
+    assert [file.kind for file in measured.files] == ["f16", "q8_0"]
+    agreement = measured.files[0].agreement
+    assert agreement
+    assert agreement.kld < 1e-3
