@@ -1,0 +1,94 @@
+"""`koboshi eval`: measure a model on a task file."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import click
+
+from .context import echo_json, load_config_here, open_home, progress, project_dir, table
+
+_EVERY_SECONDS = 5.0
+
+
+@click.command("eval")
+@click.option("--tasks", "file", required=True, type=click.Path(path_type=Path), help="The task file.")
+@click.option("--model", "ref", default=None, help="current, previous, base, a name, or a hash prefix.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option("--jobs", type=click.IntRange(1), default=None, help="Runs at once, default as many as the model takes.")
+@click.option("--policy", "files", multiple=True, type=click.Path(path_type=Path), help="A further policy file.")
+@click.option("--allow-command-checkers", "commands", is_flag=True, help="Let programs of the project judge.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def eval_command(
+    file: Path,
+    ref: str | None,
+    seed: int,
+    temperature: float,
+    jobs: int | None,
+    files: tuple[Path, ...],
+    commands: bool,
+    as_json: bool,
+) -> None:
+    """Measure a model on a task file; an unknown outcome is not a success.
+
+    Example: koboshi eval --tasks tasks/test.jsonl --model current --json
+    """
+    from ..evaluate import Evaluation, evaluate
+    from ..session import Place, open_session
+    from ..tasks import load_tasks, split_of_file
+
+    tasks = load_tasks(file)
+    place = Place(open_home(), project_dir(), load_config_here().settings, files)
+
+    async def measure() -> Evaluation:
+        async with open_session(place, model_ref=ref) as session:
+            return await evaluate(
+                session,
+                tasks,
+                seed=seed,
+                temperature=temperature,
+                jobs=jobs,
+                split=split_of_file(file),
+                allow_commands=commands,
+                on_result=Ticker(len(tasks)),
+            )
+
+    found = asyncio.run(measure())
+    if as_json:
+        echo_json(found.model_dump(mode="json"))
+        return
+    low, high = found.ci95
+    invalid = "none begun" if found.invalid_call_rate is None else f"{100 * found.invalid_call_rate:.1f} %"
+    table(
+        ("model", "tasks", "success", "95 % interval", "invalid calls", "seconds"),
+        [
+            (
+                f"{found.model.name} {found.model.hash[7:15]}",
+                str(found.tasks),
+                f"{100 * found.success_rate:.1f} %",
+                f"{100 * low:.1f} to {100 * high:.1f} %",
+                invalid,
+                f"{found.wall_s:.0f}",
+            )
+        ],
+    )
+
+
+class Ticker:
+    """Says now and then how many runs are done and how long the rest will take; called after each."""
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._done = 0
+        self._started = self._told = time.monotonic()
+
+    def __call__(self, result: object) -> None:
+        """Count one run."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._told < _EVERY_SECONDS and self._done < self._wanted:
+            return
+        self._told = now
+        left = (now - self._started) / self._done * (self._wanted - self._done)
+        progress(f"{self._done} of {self._wanted} runs, about {left:.0f} s left")

@@ -1,0 +1,110 @@
+"""What a command needs to run tasks: project, policy, tools, model and store, opened and closed together.
+
+The model loads in its worker while this process imports LangGraph, which takes as long. Outside a project an agent has
+no files: its workspace is a folder that goes away with the session.
+"""
+
+import asyncio
+import importlib
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from koboshi_policies import Policy, policy_layers
+from koboshi_tools import Tool, builtin_tools, load_tools_folder
+
+from .checkers import CheckSettings
+from .config_values import Settings
+from .home import Home
+from .model import Model
+from .project import Project, bare_project, load_project
+from .registry import ModelEntry, Registry
+from .store import Store
+from .workermodel import WorkerModel, WorkerSettings
+
+if TYPE_CHECKING:
+    from .runner import Runner, RunSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a session happens: home, project folder (None outside a project), settings, further policy files."""
+
+    home: Home
+    folder: Path | None
+    settings: Settings
+    policy_files: Sequence[Path] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is open."""
+
+    project: Project
+    policy: Policy
+    tools: Mapping[str, Tool]
+    store: Store
+    model: Model
+    entry: ModelEntry | None = None
+
+    def runner(self, settings: "RunSettings") -> "Runner":
+        """Return a runner with these settings."""
+        from .runner import Runner
+
+        return Runner(self.project, self.policy, self.tools, self.model, self.store, settings)
+
+    def check_settings(self, *, allow_commands: bool) -> CheckSettings:
+        """Return what checkers may do here."""
+        return CheckSettings(allow_commands=allow_commands, checks=self.project.checks_folder)
+
+
+@asynccontextmanager
+async def open_session(
+    place: Place, *, model_ref: str | None = None, model: Model | None = None
+) -> AsyncIterator[Session]:
+    """Open a session on the model that `model_ref` names, else the project's, else the configured one.
+
+    `model` takes the place of a registered one, for tests and embedding. Raises KoboshiError: no model in the home, a
+    project, policy or tool that does not load, a store that cannot be opened.
+    """
+    async with AsyncExitStack() as stack:
+        project = _project(place, stack)
+        policy = Policy.load(policy_layers(project.policies, place.policy_files))
+        tools = {**builtin_tools(), **load_tools_folder(project.tools_folder)}
+        store = Store.open(place.home.traces)
+        stack.callback(store.close)
+        if model is not None:
+            yield Session(project, policy, tools, store, model)
+            return
+        entry = Registry(place.home).resolve(_ref(place, project, model_ref))
+        worker = await _load(entry, place.settings)
+        stack.push_async_callback(worker.close)
+        yield Session(project, policy, tools, store, worker, entry)
+
+
+def _project(place: Place, stack: AsyncExitStack) -> Project:
+    if place.folder is not None:
+        return load_project(place.folder)
+    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="koboshi-"))
+    return bare_project(Path(scratch))
+
+
+def _ref(place: Place, project: Project, model_ref: str | None) -> str:
+    if model_ref:
+        return model_ref
+    return project.model if project.model != "current" else place.settings.model.ref
+
+
+async def _load(entry: ModelEntry, settings: Settings) -> WorkerModel:
+    loading = WorkerModel.start(
+        entry.path,
+        WorkerSettings(**settings.worker.model_dump(), adapter=entry.adapter),
+        model_hash=entry.manifest.model_hash,
+        name=entry.manifest.name,
+        profile=entry.manifest.profile,
+    )
+    worker, _ = await asyncio.gather(loading, asyncio.to_thread(importlib.import_module, "koboshi_runtime.graph"))
+    return worker
