@@ -152,7 +152,8 @@ def test_a_verb_of_another_distribution_is_listed_unloaded_and_runs(
     info = tmp_path / "site" / "plug-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text("[koboshi.commands]\nbump = plug:bump\nmodels = plug:bump\n", encoding="utf-8")
+    points = "[koboshi.commands]\nbump = plug:bump\nmodels = plug:bump\n"
+    (info / "entry_points.txt").write_text(points, encoding="utf-8")
     code = "import click\n\n@click.command()\ndef bump():\n    click.echo('bumped')\n"
     (info.parent / "plug.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(str(info.parent))
