@@ -1,0 +1,45 @@
+"""Where a demo left everything, and what to type next."""
+
+import shlex
+
+from koboshi_tools import Frozen
+
+from .demo_place import DemoPlace
+
+# The tools that failed, per model: the question that the trace store was made for.
+_QUERY = (
+    "SELECT m.name AS model, c.tool, count(*) AS calls, sum(c.transport <> 'ok' OR c.tool_verdict = 'error') AS failed "
+    "FROM tool_calls c JOIN runs r USING (run_id) JOIN models m USING (model_hash) GROUP BY 1, 2"
+)
+
+
+class Next(Frozen):
+    """Paths by what lies there, the model that is live, and commands to copy."""
+
+    places: dict[str, str]
+    live: str
+    commands: tuple[str, ...]
+
+
+def next_steps(place: DemoPlace, live: str) -> Next:
+    """Return the places and commands of a finished demo; `live` names the model that is current."""
+    home, project = place.home, place.project_folder
+    (task,) = place.tasks("test", 1)
+    return Next(
+        places={
+            "project": str(project),
+            "home": str(home.root),
+            "trace store": str(home.traces),
+            "models": str(home.models),
+            "training runs": str(home.runs),
+            "this report": str(home.reports / "demo.md"),
+        },
+        live=live,
+        commands=(
+            f"export KOBOSHI_HOME={shlex.quote(str(home.root))}",
+            f"koboshi run -C {shlex.quote(str(project))} {shlex.quote(task.prompt)}",
+            f"koboshi traces list -C {shlex.quote(str(project))}",
+            "koboshi models list",
+            f'sqlite3 -readonly {shlex.quote(str(home.traces))} "{_QUERY}"',
+        ),
+    )
