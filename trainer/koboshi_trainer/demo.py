@@ -23,7 +23,7 @@ from .demo_place import DemoPlace, open_place
 from .demo_plan import DemoPlan, StageName, estimates, plan_hash
 from .demo_screen import Screen
 from .demo_stages import Stages
-from .demo_watch import watch_lines
+from .demo_watch import WatchedModel, spoken_lines
 from .demonstrate import play
 from .fit_values import FitProgress, FitSettings
 from .methods import Assignment, Method
@@ -150,11 +150,11 @@ class _Walk:
         (task,) = self.place.tasks("test", 1)
 
         async def watch(workshop: Workshop) -> str:
-            settings = RunSettings(
-                purpose=Purpose.EVAL, split=Split.TEST, seed=self.place.seed, watch=watch_lines(self.screen.line)
-            )
+            settings = RunSettings(purpose=Purpose.EVAL, split=Split.TEST, seed=self.place.seed)
             async with workshop.model(base) as model:
-                result = await workshop.runner(model, settings).run(task)
+                for line in spoken_lines("asked", task.prompt):
+                    self.screen.line(line)
+                result = await workshop.runner(WatchedModel(model, self.screen.line), settings).run(task)
             self.screen.line(f"  ended | {result.outcome.value}: {result.answer or result.reason.value}")
             return result.run_id
 

@@ -75,8 +75,8 @@ class DemoPlan:
 
     source: str = DEFAULT_MODEL
     test_tasks: int = 100
-    shape_tasks: int = 40
-    condition_tasks: int = 60
+    shape_tasks: int = 20
+    condition_tasks: int = 40
     examples: int = 3
     demonstrations: int = 150
     seed_fit: FitSettings = field(default_factory=_seed_fit)
