@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,11 @@ from koboshi_tools import KoboshiError, UsageError
 from .context import echo_json, load_config_here, open_home, progress, project_dir
 
 if TYPE_CHECKING:
+    from ..home import Home
     from ..records import RunHeader
-    from ..runner import RunResult
-    from ..session import Session, SessionSettings
+    from ..runner import RunResult, RunSettings
+    from ..session import Place, Session
     from ..tasks import Task
-    from .terminal import Begun
 
 _FILE = click.Path(path_type=Path)
 
@@ -31,20 +31,17 @@ class InterruptedRunError(KoboshiError):
 
 @dataclass(frozen=True, slots=True)
 class RunFlags:
-    """The options of `koboshi run`; None where the configuration decides."""
+    """The options of `koboshi run`, but for those that the configuration holds."""
 
+    prompt: str | None
     tasks: Path | None
+    resume: str | None
     samples: int
-    temperature: float | None
-    top_p: float | None
-    seed: int | None
-    jobs: int | None
     model: str | None
     purpose: str
     policy: tuple[Path, ...]
     allow_command_checkers: bool
     fail_on_outcome: bool
-    resume: str | None
     unconstrained: bool
     as_json: bool
 
@@ -69,84 +66,136 @@ class RunFlags:
 @click.option("--allow-command-checkers", is_flag=True, help="Let programs of checks/ judge runs.")
 @click.option("--fail-on-outcome", is_flag=True, help="Exit with 1 unless every run was a success.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was cut off.")
-@click.option("--unconstrained", is_flag=True, help="Let the model write calls freely; they are validated all the same.")
+@click.option("--unconstrained", is_flag=True, help="Let the model write calls freely; they are still validated.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a run.")
 def run(prompt: str | None, **options: Any) -> int:
     """Run a prompt, a file of tasks, or the rest of a run that was cut off.
 
     Example: koboshi run "How much is 17 * 23?"
     """
-    from .terminal import Begun, steps_watch
+    from ..ids import utc_now
+    from ..session import Place
 
-    flags = RunFlags(**options)
-    if sum(given is not None for given in (prompt, flags.tasks, flags.resume)) != 1:
+    if sum(given is not None for given in (prompt, options["tasks"], options["resume"])) != 1:
         raise UsageError("give a prompt, --tasks FILE or --resume RUN", hint='Try: koboshi run "How much is 17 * 23?"')
-    begun = Begun(None if flags.tasks else steps_watch())
+    drawn = {f"run.{name}": options.pop(name) for name in ("temperature", "top_p", "seed", "jobs")}
+    flags = RunFlags(sys.stdin.read() if prompt == "-" else prompt, **options)
+    place = Place(open_home(), project_dir(), load_config_here(drawn).settings, flags.policy)
+    started = utc_now()
     try:
-        results = asyncio.run(_run(_read(prompt), flags, begun))
+        results = asyncio.run(_resume(flags, place) if flags.resume else _run(flags, place))
     except KeyboardInterrupt:
-        raise _interrupted(begun) from None
+        raise _interrupted(place.home, started) from None
     return _exit_code(results, flags)
 
 
-def _read(prompt: str | None) -> str | None:
-    return sys.stdin.read() if prompt == "-" else prompt
-
-
-async def _run(prompt: str | None, flags: RunFlags, begun: "Begun") -> "Sequence[RunResult]":
-    if flags.resume is not None:
-        return [await _resume(flags.resume, flags, begun)]
-    if flags.tasks is None:
-        return [await _run_prompt(prompt or "", flags, begun)]
-    return await _run_tasks(flags.tasks, flags, begun)
-
-
-async def _run_prompt(prompt: str, flags: RunFlags, begun: "Begun") -> "RunResult":
-    from ..session import open_session, prompt_task
-
-    task = prompt_task(prompt)
-    opened = _settings(flags, [task], runs=flags.samples)
-    async with open_session(open_home(), project_dir(), load_config_here().settings, opened) as session:
-        runner = session.runner(_run_settings(flags, begun))
-        (result, *_) = await runner.run_all([task])
-        _print(result, session, flags)
-        return result
-
-
-async def _run_tasks(path: Path, flags: RunFlags, begun: "Begun") -> "Sequence[RunResult]":
+async def _run(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
     from ..session import open_session
-    from ..tasks import load_tasks
-    from .terminal import Progress
+    from ..tasks import load_tasks, split_of_file
+    from .eval import Ticker
 
-    tasks = load_tasks(path)
-    shown = Progress(len(tasks) * flags.samples)
-    opened = _settings(flags, tasks, runs=shown.total)
-    async with open_session(open_home(), project_dir(), load_config_here().settings, opened) as session:
+    tasks = load_tasks(flags.tasks) if flags.tasks else (_prompt_task(flags.prompt or ""),)
+    split = split_of_file(flags.tasks) if flags.tasks else None
+    tick = Ticker(len(tasks) * flags.samples)
+    async with open_session(place, model_ref=flags.model) as session:
+        settings = replace(_settings(flags, place, session), split=split)
+        session.project.refuse_unrunnable(tasks, settings.check_settings)
 
         def finished(result: "RunResult") -> None:
             _print(result, session, flags)
-            shown.count(success=result.outcome == "success")
+            if flags.tasks:
+                tick(result)
 
-        runner = session.runner(_run_settings(flags, begun, path=path))
-        return await runner.run_all(tasks, samples=flags.samples, on_result=finished)
+        return await session.runner(settings).run_all(tasks, samples=flags.samples, on_result=finished)
 
 
-async def _resume(ref: str, flags: RunFlags, begun: "Begun") -> "RunResult":
+async def _resume(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
     from ..session import open_session
+
+    run_id, header = _begun_run(place.home, flags.resume or "")
+    async with open_session(place, model_ref=flags.model or header.model_hash) as session:
+        settings = replace(_settings(flags, place, session), purpose=header.purpose)
+        result = await session.runner(settings).resume(run_id)
+        _print(result, session, flags)
+        return [result]
+
+
+def _begun_run(home: "Home", ref: str) -> "tuple[str, RunHeader]":
     from ..store import Store
 
-    home = open_home()
     store = Store.open(home.traces)
     run_id = store.resolve(ref)
-    header = store.trajectory(run_id).header
-    store.close()
-    opened = _settings(flags, (), runs=1, model=flags.model or header.model_hash)
-    async with open_session(home, project_dir(), load_config_here().settings, opened) as session:
-        if session.project.name != header.project:
-            raise UsageError(
-                f"run {run_id} belongs to the project {header.project!r}, and this is {session.project.name!r}",
-                hint="Go to its folder, or pass -C DIR.",
-            )
-        result = await session.runner(_run_settings(flags, begun, header=header)).resume(run_id)
-        _print(result, session, flags)
-        return result
+    return run_id, store.trajectory(run_id).header
+
+
+def _prompt_task(prompt: str) -> "Task":
+    from ..ids import prompt_hash
+    from ..tasks import Task
+
+    if not prompt.strip():
+        raise UsageError("the prompt is blank")
+    return Task(id=f"prompt-{prompt_hash(prompt).removeprefix('sha256:')[:12]}", prompt=prompt, checker=None)
+
+
+def _settings(flags: RunFlags, place: "Place", session: "Session") -> "RunSettings":
+    from ..records import Purpose
+    from ..runner import RunSettings
+    from .terminal import TerminalAsker, attended
+
+    drawn = place.settings.run
+    return RunSettings(
+        purpose=Purpose(flags.purpose),
+        seed=drawn.seed,
+        temperature=drawn.temperature,
+        top_p=drawn.top_p,
+        jobs=min(drawn.jobs or session.model.info.parallel, session.model.info.parallel),
+        constrained=not flags.unconstrained,
+        asker=TerminalAsker() if attended() else None,
+        check_settings=session.check_settings(allow_commands=flags.allow_command_checkers),
+    )
+
+
+def _print(result: "RunResult", session: "Session", flags: RunFlags) -> None:
+    from ..text import plain
+
+    if flags.as_json:
+        echo_json(_as_json(result, session, of_file=flags.tasks is not None))
+    elif flags.tasks is not None:
+        click.echo("\t".join(plain(str(cell)) for cell in (result.task_id, result.outcome.value, result.answer or "")))
+    elif result.answer is not None:
+        click.echo(plain(result.answer, keep_lines=True))
+    if result.answer is None and flags.tasks is None:
+        progress(f"no answer: the run ended by {result.reason.value}. See: koboshi traces show {result.run_id}")
+
+
+def _as_json(result: "RunResult", session: "Session", *, of_file: bool) -> dict[str, Any]:
+    found = {
+        "run_id": result.run_id,
+        "answer": result.answer,
+        "outcome": result.outcome.value,
+        "steps": result.steps,
+        "model": {"hash": result.model_hash, "name": session.model.info.name},
+    }
+    return {"task_id": result.task_id, "sample": result.sample, **found} if of_file else found
+
+
+def _exit_code(results: "Sequence[RunResult]", flags: RunFlags) -> int:
+    lost = [result for result in results if result.error is not None]
+    if lost and len(lost) == len(results):
+        hint = f"See: koboshi traces show {lost[0].run_id}"
+        raise KoboshiError(f"{len(lost)} of {len(results)} runs failed: {lost[0].error}", hint=hint)
+    if lost:
+        progress(f"{len(lost)} of {len(results)} runs failed: {lost[0].error}")
+    return int(flags.fail_on_outcome and any(result.outcome != "success" for result in results))
+
+
+def _interrupted(home: "Home", started: str) -> InterruptedRunError:
+    """Return the error that says how to go on with what this command had under way."""
+    from ..records import RunStatus
+    from ..store import RunFilter, Store
+
+    left = Store.open(home.traces).runs(RunFilter(status=RunStatus.INTERRUPTED, since=started))
+    if not left:
+        return InterruptedRunError("interrupted")
+    hint = f"Go on with: koboshi run --resume {left[0].run_id}"
+    return InterruptedRunError(f"interrupted, with {len(left)} run{'s' * (len(left) > 1)} under way", hint=hint)
