@@ -7,6 +7,7 @@ grant, so that they rotate. The runs are stored like any, with purpose `gate`, a
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from koboshi_runtime.checkers import CheckSettings
 from koboshi_runtime.records import Purpose, Split
 from koboshi_runtime.registry import ModelEntry
 from koboshi_runtime.runner import RunResult, RunSettings
@@ -37,10 +38,12 @@ async def run_gate(
     """Return the verdict on `candidate`.
 
     `most_tasks` bounds the tasks of each side; without it the plan decides how many the proof needs. Raises
-    RefusedError when the error budget is spent, UsageError when the project has no gate tasks.
+    RefusedError when the error budget is spent, UsageError when the project has no gate tasks, or tasks that cannot be
+    judged here.
     """
     ledger = Ledger(workshop.home.models / FILE_NAME, budget=workshop.settings.gate.error_budget)
     choice = _choose(workshop, ledger, most_tasks)
+    workshop.project.refuse_unrunnable(choice.tasks, CheckSettings())
     hashes = current.manifest.model_hash, candidate.manifest.model_hash
     grant = ledger.grant(datetime.now(UTC), current=hashes[0], candidate=hashes[1], tasks=choice.keys)
     sides = {
@@ -71,17 +74,11 @@ async def evaluate(
     *,
     purpose: Purpose,
     seed: int = 0,
-    condition: str | None = None,
     on_run: Callable[[int, int], None] | None = None,
 ) -> list[TaskResult]:
-    """Run `tasks` greedily on a model and return what was measured, in their order; runs are stored under `purpose`.
-
-    `condition` is used in place of success, by models that know conditions.
-    """
+    """Run `tasks` greedily on a model and return what was measured, in their order; runs are stored under `purpose`."""
     split = Split.GATE if purpose is Purpose.GATE else Split.TEST
     settings = RunSettings(purpose=purpose, split=split, seed=seed)
-    if condition is not None:
-        settings = RunSettings(purpose=purpose, split=split, seed=seed, condition=condition)
     done = 0
 
     def count(_: RunResult) -> None:

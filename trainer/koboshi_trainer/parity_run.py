@@ -4,15 +4,16 @@ The corpus is half prose, half held-out trajectories. The report is kept beside 
 and corpus is read, not made again. Each file is loaded in a worker of its own, closed before the next one starts.
 """
 
-import tempfile
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from koboshi_runtime.files import TEMPORARY, replace_file
+from koboshi_runtime.files import replace_file
 from koboshi_runtime.model import Piece, PromptProfile
 from koboshi_runtime.workermodel import WorkerModel, WorkerSettings
 from koboshi_tools import hash_value
@@ -26,6 +27,7 @@ from .reference import reference_logits
 from .rows import Example
 
 PARITY_FILE = "parity.json"
+_SCRATCH = "parity-logits"
 _KINDS: tuple[FileKind, ...] = ("f16", "q8_0")
 _SETTINGS = WorkerSettings(context_tokens=SEQUENCE_TOKENS, parallel=1)
 
@@ -39,11 +41,11 @@ async def measure_parity(
     corpus = await _corpus(folder / stages[0].file, stages[0].file_hash, held_out, profile)
     if kept := _kept(folder, hash_value(corpus), [stage.file_hash for stage in stages]):
         return kept
-    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}parity-", dir=folder) as scratch:
+    with _scratch(folder / _SCRATCH) as scratch:
         files = []
         for kind, stage in zip(_KINDS, stages, strict=True):
             path = folder / stage.file
-            logits = await _worker_logits(path, stage.file_hash, corpus, Path(scratch), profile)
+            logits = await _worker_logits(path, stage.file_hash, corpus, scratch, profile)
             files.append(ExportedFile(kind, path, logits))
         deltas = read_adapter(adapter, read_gguf(master))
         report = parity(reference_logits(master, adapter), files, corpus, master=master, adapter=deltas)
@@ -59,6 +61,17 @@ def trajectory_ids(examples: Iterable[Example]) -> list[tuple[int, ...]]:
         ids = (*example.prefix_ids, *user, *(token for span in example.spans for token in span.ids))
         found.append(ids[-SEQUENCE_TOKENS:])
     return found
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Make a folder for as long as the context lasts; what a killed measurement left there, often a GB, goes first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 async def _corpus(path: Path, file_hash: str, held_out: Sequence[Example], profile: PromptProfile) -> Corpus:

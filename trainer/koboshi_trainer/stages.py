@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from koboshi_runtime.home import Home
+from koboshi_runtime.ids import prompt_hash
 from koboshi_runtime.inspect import quantise
 from koboshi_runtime.model import Model
 from koboshi_runtime.records import OutcomeLabel, Purpose, Split, Trajectory
@@ -103,7 +104,10 @@ def _copy_rows(home: Home) -> tuple[list[Trajectory], set[str]]:
     store = Store.read_only(home.traces)
     try:
         found = store.iter_trajectories((Purpose.WORK, Purpose.ROLLOUT), (Split.TRAIN,))
-        return [trajectory for trajectory in found if not _is_wrong_teacher(trajectory)], store.prompt_hashes(_JUDGED)
+        rows = [trajectory for trajectory in found if not _is_wrong_teacher(trajectory)]
+        # Only those that are asked here: a gate that was killed must not give the same runs another dataset's name.
+        asked = {prompt_hash(trajectory.header.prompt) for trajectory in rows}
+        return rows, asked & store.prompt_hashes(_JUDGED)
     finally:
         store.close()
 
