@@ -5,6 +5,7 @@ costs a few reads. Nothing is hidden: whatever the gates say goes into the repor
 """
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,11 +141,14 @@ class _Walk:
 
     def _make_project(self) -> ProjectKept:
         folder = self.place.project_folder
-        if (folder / "koboshi.toml").exists():
-            # Made by a demo that was cut off before it could say so; a project appears whole or not at all.
-            return ProjectKept(root=str(folder), tasks=dict(self.place.pack.sizes))
-        made = init_project(folder, self.place.pack.name, seed=self.place.seed)
-        return ProjectKept(root=str(made.root), tasks=made.tasks)
+        if not (folder / "koboshi.toml").exists():
+            # One that is there was made by a demo that was cut off; a project appears whole or not at all.
+            init_project(folder, self.place.pack.name, seed=self.place.seed)
+        tests = folder / "workspace" / "test"
+        if tests.is_dir():
+            # What a person asks names no task's folder: it is asked of the shop that the test tasks are about.
+            shutil.copytree(tests, folder / "workspace", dirs_exist_ok=True)
+        return ProjectKept(root=str(folder), tasks=dict(self.place.pack.sizes))
 
     def _live(self, base: ModelEntry) -> RunsKept:
         (task,) = self.place.tasks("test", 1)
