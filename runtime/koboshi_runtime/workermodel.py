@@ -79,6 +79,7 @@ class WorkerModel:
         self._worker: _Process | None = None
         self._starting = asyncio.Lock()
         self._next_key = 1
+        self._closed = False
         self.restarts = 0
 
     @classmethod
@@ -132,20 +133,12 @@ class WorkerModel:
         await self._ask("logits", ids=list(ids), path=str(path))
 
     async def close(self) -> None:
-        """End the worker; safe to call twice."""
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        worker.dead = True
-        worker.writer.close()
-        try:
-            await asyncio.wait_for(worker.process.wait(), _CLOSE_SECONDS)
-        except TimeoutError:
-            worker.process.kill()
-            await worker.process.wait()
-        if worker.reading:
-            await worker.reading
-        worker.errors.close()
+        """End the worker; safe to call twice. Requests under way raise ModelError."""
+        self._closed = True
+        async with self._starting:
+            worker, self._worker = self._worker, None
+            if worker is not None:
+                await _end(worker, patience_s=_CLOSE_SECONDS)
 
     async def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
         for _ in range(_TRIES):
@@ -172,10 +165,13 @@ class WorkerModel:
 
     async def _ensure(self) -> _Process:
         async with self._starting:
+            if self._closed:
+                raise ModelError(f"the model was closed: {self._path}")
             if self._worker is not None and not self._worker.dead:
                 return self._worker
             if self._worker is not None:
                 self.restarts += 1
+                await _end(self._worker, patience_s=0)
             self._worker = await self._spawn()
             return self._worker
 
@@ -183,15 +179,19 @@ class WorkerModel:
         worker = await self._open()
         hello = asyncio.get_running_loop().create_future()
         worker.waiting[0] = hello
-        worker.reading = asyncio.create_task(self._read(worker))
+        worker.reading = asyncio.create_task(_read(worker))
         try:
             answer = _checked(await hello)
         except _WorkerDied:
             code = await worker.process.wait()
+            await _end(worker, patience_s=0)
             if code in _CRASHES and self._settings.extra_buffers:
                 self._settings = _without_extra_buffers(self._settings)
                 return await self._spawn()
             raise ModelError(f"the model worker ended with {code} while it loaded {self._path}") from None
+        except BaseException:
+            await _end(worker, patience_s=0)
+            raise
         self.facts = GgufFacts.model_validate(answer["facts"])
         self.begin_id = answer["begin_id"]
         return worker
@@ -223,18 +223,44 @@ class WorkerModel:
         reader, writer = await asyncio.open_connection(sock=ours, limit=_READ_BYTES)
         return _Process(process, reader, writer, errors)
 
-    async def _read(self, worker: _Process) -> None:
-        inbox = wire.Inbox()
-        with contextlib.suppress(ConnectionError):
-            while data := await worker.reader.read(_READ_BYTES):
-                for message in inbox.feed(data):
-                    future = worker.waiting.get(message["id"])
-                    if future and not future.done():
-                        future.set_result(message)
+
+async def _read(worker: _Process) -> None:
+    """Hand answers to those who wait until the stream ends or is broken; then tell the rest that the worker died."""
+    inbox = wire.Inbox()
+    try:
+        while data := await worker.reader.read(_READ_BYTES):
+            for message in inbox.feed(data):
+                future = worker.waiting.get(message["id"])
+                if future and not future.done():
+                    future.set_result(message)
+    except (ConnectionError, ValueError, KeyError, TypeError):
+        # After a frame that is no message the place of the next one is unknown: this worker is of no more use.
+        _kill(worker)
+    finally:
         worker.dead = True
         for future in worker.waiting.values():
             if not future.done():
                 future.set_exception(_WorkerDied())
+
+
+def _kill(worker: _Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        worker.process.kill()
+
+
+async def _end(worker: _Process, *, patience_s: float) -> None:
+    """Close the worker's socket, wait for its process, kill it after `patience_s`, and give back what it held."""
+    worker.dead = True
+    worker.writer.close()
+    try:
+        await asyncio.wait_for(worker.process.wait(), patience_s)
+    except TimeoutError:
+        _kill(worker)
+        await worker.process.wait()
+    finally:
+        if worker.reading:
+            await worker.reading
+        worker.errors.close()
 
 
 def _without_extra_buffers(settings: WorkerSettings) -> WorkerSettings:

@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from .jobs import GenerateJob, Job, LogitsJob, ScoreJob
 from .scheduler import Active, Scheduler
 
 _READ_BYTES = 1 << 20
+_ERROR_CHARACTERS = 2000
 
 
 class Server:
@@ -57,8 +59,9 @@ class Server:
         key = message["id"]
         try:
             answer = self._do(message)
-        except KoboshiError as error:
-            self._send({"id": key, "ok": False, "error": str(error), "hint": error.hint})
+        except Exception as error:
+            # The process serves other requests: one that it cannot read or compile must not end it.
+            self._refuse(key, error)
             return
         if answer is not None:
             self._send({"id": key, "ok": True, **answer})
@@ -69,6 +72,7 @@ class Server:
                 pieces = [Piece.model_validate(piece) for piece in message["pieces"]]
                 return {"ids": tokenize(self._engine, pieces)}
             case "detokenize":
+                self._check_ids(message["ids"])
                 data = b"".join(self._engine.vocabulary.piece(token) for token in message["ids"])
                 return {"text": data.decode("utf-8", "replace")}
             case "cancel":
@@ -82,12 +86,14 @@ class Server:
         limit = self._engine.settings.context_tokens
         if message["op"] == "generate":
             request = GenerateRequest.model_validate(message["request"])
-            if len(request.prompt_ids) >= limit:
-                raise ModelFileError(f"a prompt of {len(request.prompt_ids)} tokens does not fit {limit}")
+            if not 0 < len(request.prompt_ids) < limit:
+                raise ModelFileError(f"a prompt of {len(request.prompt_ids)} ids; between 1 and {limit - 1} can be")
+            self._check_ids(request.prompt_ids)
             constraint = request.constraint
             guard = self._grammars.guard(constraint) if constraint and constraint.tools else None
             return GenerateJob(request, self._engine.vocabulary, guard, context_tokens=limit)
         ids = list(message["ids"])
+        self._check_ids(ids)
         if not 1 < len(ids) <= limit:
             raise ModelFileError(f"{len(ids)} ids to score; between 2 and {limit} can be")
         if message["op"] == "score":
@@ -96,7 +102,21 @@ class Server:
             return LogitsJob(ids, Path(message["path"]), self._engine.vocabulary.size)
         raise ModelFileError(f"the worker knows no {message['op']!r}")
 
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        size = self._engine.vocabulary.size
+        if bad := [token for token in ids if not 0 <= token < size]:
+            raise ModelFileError(f"id {bad[0]} is not in the vocabulary of {size}")
+
+    def _refuse(self, key: int, error: Exception) -> None:
+        text, hint = f"the worker failed at the request: {type(error).__name__}: {error}", None
+        if isinstance(error, KoboshiError):
+            text, hint = str(error), error.hint
+        self._send({"id": key, "ok": False, "error": text[:_ERROR_CHARACTERS], "hint": hint})
+
     def _answer(self, active: Active) -> None:
+        if active.error is not None:
+            self._refuse(active.key, active.error)
+            return
         cost = {"reused_tokens": active.reused_tokens, "decoded_tokens": active.decoded_tokens}
         self._send({"id": active.key, "ok": True, **active.job.result(), **cost})
 

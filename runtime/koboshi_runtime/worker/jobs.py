@@ -47,10 +47,10 @@ class GenerateJob:
         self.request = request
         self.pending = list(request.prompt_ids)
         self.wanted = [False] * (len(self.pending) - 1) + [True]
-        self.done = False
         self._vocabulary = vocabulary
         self._guard = guard
         self._room = min(request.max_tokens, context_tokens - len(request.prompt_ids))
+        self.done = self._room <= 0
         self._generator = np.random.default_rng(request.seed)
         self._ids: list[int] = []
         self._sampled: list[bool] = []
@@ -132,8 +132,8 @@ class ScoreJob:
     def __init__(self, ids: list[int], start: int) -> None:
         self.pending = ids[:-1]
         self.wanted = [index >= start - 1 for index in range(len(ids) - 1)]
-        self.done = False
         self._targets = ids[start:]
+        self.done = not self._targets
         self._scores: list[float] = []
 
     def take(self, rows: Rows) -> None:

@@ -2,7 +2,8 @@
 
 A slot keeps the ids that its sequence holds after a job is done, so that the next turn of a run decodes only what is
 new, and another run that begins alike copies the shared beginning. At each step every job that is writing gets its next
-tokens into the batch, and what room is left goes to prompts, oldest first.
+tokens into the batch, and what room is left goes to prompts, oldest first. A job that fails ends alone; a decode that
+fails ends the jobs that shared it, and their sequences are forgotten.
 """
 
 from collections import deque
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+
+from koboshi_tools import KoboshiError
 
 from ..llama import Engine
 from .jobs import Job
@@ -32,13 +35,19 @@ class Slot:
 
 @dataclass(slots=True)
 class Active:
-    """A job with its slot and the count of what it cost."""
+    """A job with its slot, the count of what it cost, and what ended it early."""
 
     key: int
     job: Job
     slot: Slot
     reused_tokens: int
     decoded_tokens: int = 0
+    error: Exception | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to decode for it."""
+        return self.job.done or self.error is not None
 
 
 class Share(NamedTuple):
@@ -75,10 +84,10 @@ class Scheduler:
                 slot.active = None
 
     def step(self) -> list[Active]:
-        """Admit what fits, decode one batch, hand out its rows, and return the jobs that finished."""
+        """Admit what fits, decode one batch, hand out its rows, and return the jobs that finished or failed."""
         self._admit()
-        shares = self._decode_one_batch()
-        finished = [share.active for share in shares if share.active.job.done]
+        self._decode_one_batch()
+        finished = [slot.active for slot in self._slots if slot.active and slot.active.ended]
         for active in finished:
             active.slot.active = None
         return finished
@@ -111,9 +120,9 @@ class Scheduler:
         slot.last_used = self._clock
         slot.active = Active(key, job, slot, reused_tokens=own)
 
-    def _decode_one_batch(self) -> list[Share]:
+    def _decode_one_batch(self) -> None:
         order = sorted(
-            (slot.active for slot in self._slots if slot.active),
+            (slot.active for slot in self._slots if slot.active and not slot.active.ended),
             key=lambda active: (len(active.job.pending) > _COPY_WORTH_TOKENS, active.slot.last_used),
         )
         tokens: list[int] = []
@@ -131,11 +140,23 @@ class Scheduler:
             sequences += [active.slot.sequence] * count
             wanted += active.job.wanted[:count]
             shares.append(Share(active, count, sum(active.job.wanted[:count])))
-        if tokens:
-            self._hand_out(shares, Rows.of(self._engine.decode(tokens, positions, sequences, wanted)), wanted)
-        return shares
+        if not tokens:
+            return
+        try:
+            logits = self._engine.decode(tokens, positions, sequences, wanted)
+        except KoboshiError as error:
+            self._fail(shares, error)
+            return
+        self._hand_out(shares, Rows.of(logits))
 
-    def _hand_out(self, shares: Sequence[Share], rows: Rows, wanted: Sequence[bool]) -> None:
+    def _fail(self, shares: Sequence[Share], error: KoboshiError) -> None:
+        for share in shares:
+            share.active.error = error
+            # What the cache holds after a failed decode is unknown.
+            self._engine.forget(share.active.slot.sequence, 0)
+            share.active.slot.ids = []
+
+    def _hand_out(self, shares: Sequence[Share], rows: Rows) -> None:
         first = 0
         for share in shares:
             job, slot = share.active.job, share.active.slot
@@ -143,7 +164,11 @@ class Scheduler:
             job.pending, job.wanted = job.pending[share.tokens :], job.wanted[share.tokens :]
             share.active.decoded_tokens += share.tokens
             if share.rows:
-                job.take(rows.part(first, first + share.rows))
+                try:
+                    job.take(rows.part(first, first + share.rows))
+                except Exception as error:
+                    # A grammar that gives up in the middle of a reply is that request's misfortune, not the others'.
+                    share.active.error = error
             first += share.rows
 
 
