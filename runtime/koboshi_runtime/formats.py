@@ -14,8 +14,10 @@ from koboshi_tools import UsageError
 class ToolFormat:
     """One way to write calls.
 
-    `at_start` means that a call is recognised only as the first thing in a reply. `between` separates two calls, from
-    the closing of one to the object of the next; a format that takes one call a turn has None.
+    `at_start` means that a call is recognised only as the first thing in a reply, after `lead` where a model writes it.
+    Any reply that begins with `{` is then a call, as in the published readers of these formats: an answer in JSON needs
+    words before it. `between` separates two calls, from the closing of one to the object of the next; a format that
+    takes one call a turn has None.
     """
 
     name: str
@@ -25,6 +27,12 @@ class ToolFormat:
     between: str | None = None
     at_start: bool = False
     listed: bool = False
+    lead: str = ""
+
+    @property
+    def tag(self) -> str:
+        """The opening up to its first blank: the part that may be one special token; empty for an `at_start` format."""
+        return self.opening.split()[0] if self.opening else ""
 
 
 HERMES = ToolFormat(
@@ -34,7 +42,9 @@ HERMES = ToolFormat(
     between="\n<tool_call>\n",
     arguments_key="arguments",
 )
-LLAMA3_JSON = ToolFormat(name="llama3_json", opening="", closing="", arguments_key="parameters", at_start=True)
+LLAMA3_JSON = ToolFormat(
+    name="llama3_json", opening="", closing="", arguments_key="parameters", at_start=True, lead="<|python_tag|>"
+)
 MISTRAL = ToolFormat(
     name="mistral",
     opening="[TOOL_CALLS] [",

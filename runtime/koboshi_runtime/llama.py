@@ -9,6 +9,7 @@ own run only; copying a prefix between sequences copies the stream.
 """
 
 import ctypes
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 
 from koboshi_tools import KoboshiError
 
+from .templates import MARKS
+
 _QUANTIZATIONS = {
     "f16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
     "bf16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
@@ -28,6 +31,10 @@ _QUANTIZATIONS = {
     "q5_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q5_K_M,
     "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
 }
+
+_SPECIAL_ATTRIBUTES = (
+    llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+)
 
 # `ggml_log_level` in ggml.h; the Python package does not name it.
 _LOG_LEVEL_ERROR = 4
@@ -121,15 +128,27 @@ def quantise(source: Path, target: Path, kind: str, *, threads: int) -> None:
 
 
 class Vocabulary:
-    """Text to ids and back. Ids of special tokens come from `special_id` only, never from text."""
+    """Text to ids and back. Ids of markup come from `special_id` only, never from text.
+
+    llama.cpp leaves a control token out of plain text, but finds a user-defined one (Qwen's `<tool_call>`) in any text.
+    Where such a token is markup of ours, its text is cut behind its first character before it is tokenised. Not
+    covered: an SPM vocabulary that puts a blank before each stretch of text shows one at the cut.
+    """
 
     def __init__(self, model: Any) -> None:
         self.handle = llama_cpp.llama_model_get_vocab(model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self.handle)
         self._pieces: dict[int, bytes] = {}
+        open_marks = [mark for mark in MARKS if self._is_user_defined(mark)]
+        self._cut = re.compile("|".join(f"(?<={re.escape(m[0])})(?={re.escape(m[1:])})" for m in open_marks) or "(?!)")
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Return the ids of `text`, no BOS added; `special` lets the text's own markup become special tokens."""
+        if special:
+            return self._tokenize(text, special=True)
+        return [token for part in self._cut.split(text) if part for token in self._tokenize(part, special=False)]
+
+    def _tokenize(self, text: str, *, special: bool) -> list[int]:
         data = text.encode("utf-8", "surrogatepass") if _is_clean(text) else text.encode("utf-8", "replace")
         buffer = (llama_cpp.llama_token * (len(data) + 16))()
         count = llama_cpp.llama_tokenize(self.handle, data, len(data), buffer, len(buffer), False, special)
@@ -140,9 +159,16 @@ class Vocabulary:
         return list(buffer[:count])
 
     def special_id(self, text: str) -> int | None:
-        """Return the id of `text` if it is one special token of this vocabulary, else None."""
-        ids = self.tokenize(text, special=True)
-        return ids[0] if len(ids) == 1 and self.tokenize(text) != ids else None
+        """Return the id of `text` if it is one control or user-defined token of this vocabulary, else None."""
+        ids = self._tokenize(text, special=True)
+        return ids[0] if len(ids) == 1 and self._attributes(ids[0]) & _SPECIAL_ATTRIBUTES else None
+
+    def _is_user_defined(self, text: str) -> bool:
+        token = self.special_id(text)
+        return token is not None and bool(self._attributes(token) & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+
+    def _attributes(self, token: int) -> int:
+        return int(llama_cpp.llama_vocab_get_attr(self.handle, token))
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of one token; special tokens give their text."""

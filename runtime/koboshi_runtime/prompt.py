@@ -26,7 +26,8 @@ CONDITIONS: dict[str, dict[str, str]] = {
     "plain": {SUCCESS: "Give the right answer.", FAILURE: "Give a wrong answer."},
 }
 
-_THINKING = re.compile(r"<think>.*?(</think>\s*|$)", re.DOTALL)
+# A thought, ended or cut.
+THINKING = re.compile(r"<think>.*?(</think>\s*|$)", re.DOTALL)
 _LLAMA3_DATES = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
 
 
@@ -126,9 +127,9 @@ def tool_turn(profile: PromptProfile, outputs: Sequence[tuple[str, str]]) -> tup
             pieces += _markup(found, found.tool_close)
         return (*pieces, *_markup(found, found.user_close + found.assistant_open))
     pieces = [*_markup(found, found.between)]
-    for name, output in outputs:
-        shown = json.dumps({"name": name, "content": output}, ensure_ascii=False) if found is MISTRAL else output
-        pieces += [*_markup(found, found.tool_open), _text(shown), *_markup(found, found.tool_close)]
+    for number, (_, output) in enumerate(outputs):
+        pieces += [*_markup(found, found.tool_open), _text(found.show_result(output, number))]
+        pieces += _markup(found, found.tool_close)
     return (*pieces, *_markup(found, found.assistant_open))
 
 
@@ -151,27 +152,37 @@ def unfinished_turn(profile: PromptProfile) -> tuple[Piece, ...]:
 def reply_pieces(profile: PromptProfile, text: str, calls: Sequence[ToolCall]) -> tuple[Piece, ...]:
     """Return a reply as a model of this profile would write it; for demonstrations and examples, never for its own."""
     found = template(profile.template)
-    written = render_calls(tool_format(profile.tool_format), calls)
-    body = f"{text}\n{written}" if text and written else text + written
-    return (*_with_marks(found, body), *_markup(found, found.end))
+    calling = tool_format(profile.tool_format)
+    written = _call_pieces(calling, calls)
+    # Where a call must be the first thing in a reply, words before it would make it an answer.
+    heard = "" if written and calling.at_start else text
+    said = (_text(f"{heard}\n" if written else heard),) if heard else ()
+    marked = (part for piece in written for part in (_markup(found, piece.text) if piece.markup else (piece,)))
+    return (*said, *marked, *_markup(found, found.end))
 
 
 def render_calls(found: ToolFormat, calls: Sequence[ToolCall]) -> str:
-    """Return calls in a format's one spelling; the inverse of `parse.parse_reply`."""
-    if not calls:
-        return ""
-    objects = [
-        json.dumps({"name": call.name, found.arguments_key: call.arguments}, ensure_ascii=False) for call in calls
-    ]
-    if found.between is None:
-        return objects[0]
-    joint = found.between if found.listed else found.closing + found.between
-    return found.opening + joint.join(objects) + found.closing
+    """Return calls in a format's one spelling; the inverse of `parse.parse_reply`.
+
+    A format that takes one call a turn shows the first alone.
+    """
+    return "".join(piece.text for piece in _call_pieces(found, calls))
+
+
+def _call_pieces(found: ToolFormat, calls: Sequence[ToolCall]) -> tuple[Piece, ...]:
+    """Return calls with what the format itself writes as markup and the model's JSON as text."""
+    joint = found.between if found.listed else f"{found.closing}{found.between}"
+    pieces: list[Piece] = []
+    for call in calls if found.between is not None else calls[:1]:
+        pieces.append(Piece(text=(joint or "") if pieces else found.opening, markup=True))
+        value = {"name": call.name, found.arguments_key: call.arguments}
+        pieces.append(_text(json.dumps(value, ensure_ascii=False)))
+    return (*pieces, Piece(text=found.closing, markup=True)) if pieces else ()
 
 
 def without_thinking(text: str) -> str:
     """Return a reply's text without what stands between `<think>` tags."""
-    return _THINKING.sub("", text)
+    return THINKING.sub("", text)
 
 
 def end_text(profile: PromptProfile) -> str:
@@ -188,9 +199,3 @@ def _markup(found: Template, text: str) -> tuple[Piece, ...]:
     pattern = "(" + "|".join(re.escape(mark) for mark in found.specials) + ")"
     parts = [part for part in re.split(pattern, text) if part]
     return tuple(Piece(text=part, markup=part in found.specials) for part in parts)
-
-
-def _with_marks(found: Template, text: str) -> tuple[Piece, ...]:
-    calls = {"<tool_call>", "</tool_call>", "[TOOL_CALLS]"}
-    parts = [part for part in re.split("(" + "|".join(re.escape(mark) for mark in calls) + ")", text) if part]
-    return tuple(Piece(text=part, markup=part in calls and part in found.specials) for part in parts)

@@ -16,7 +16,8 @@ class Template:
     """The markup of one family. Each `…_open` and `…_close` is split into special tokens and text by `prompt`.
 
     `system_in_user` families have no system turn: its text opens the first user turn. `tool_role` is how a tool's
-    result is opened, `tool_close` how it is closed; `end` is what the model itself writes to end a turn.
+    result is opened, `tool_close` how it is closed, `show_result` how an output is written between them, given its
+    place among the results of the turn; `end` is what the model itself writes to end a turn.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Template:
     tool_close: str
     specials: tuple[str, ...]
     announce: Callable[[Sequence[ToolSpec]], str]
+    show_result: Callable[[str, int], str]
     system_in_user: bool = False
     default_system: str = ""
 
@@ -78,6 +80,20 @@ def _announce_gemma(tools: Sequence[ToolSpec]) -> str:
     )
 
 
+def _result_as_it_is(output: str, place: int) -> str:
+    return output
+
+
+def _result_as_json(output: str, place: int) -> str:
+    """Quote the output: the published Llama 3.1 template writes anything iterable, a string too, as JSON."""
+    return json.dumps(output, ensure_ascii=False)
+
+
+def _result_with_call_id(output: str, place: int) -> str:
+    """Name the call by its place: the published form asks for an id of nine letters and digits."""
+    return json.dumps({"content": output, "call_id": f"call{place:05}"}, ensure_ascii=False)
+
+
 CHATML = Template(
     name="chatml",
     tool_format="hermes",
@@ -92,6 +108,7 @@ CHATML = Template(
     tool_close="\n</tool_response>",
     specials=("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
     announce=_announce_hermes,
+    show_result=_result_as_it_is,
     default_system="You are a helpful assistant.",
 )
 LLAMA3 = Template(
@@ -108,6 +125,7 @@ LLAMA3 = Template(
     tool_close="<|eot_id|>",
     specials=("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     announce=_announce_llama3,
+    show_result=_result_as_json,
 )
 MISTRAL = Template(
     name="mistral",
@@ -132,6 +150,7 @@ MISTRAL = Template(
         "</s>",
     ),
     announce=_announce_mistral,
+    show_result=_result_with_call_id,
     system_in_user=True,
 )
 GEMMA = Template(
@@ -148,10 +167,21 @@ GEMMA = Template(
     tool_close="<end_of_turn>\n",
     specials=("<start_of_turn>", "<end_of_turn>"),
     announce=_announce_gemma,
+    show_result=_result_as_it_is,
     system_in_user=True,
 )
 
 TEMPLATES = {found.name: found for found in (CHATML, LLAMA3, MISTRAL, GEMMA)}
+
+# What only we may write as a token of its own, in any family's vocabulary.
+MARKS = tuple(
+    dict.fromkeys(
+        [
+            *(mark for found in TEMPLATES.values() for mark in found.specials),
+            *("<think>", "</think>", "<|python_tag|>", "<|eom_id|>", "<|begin_of_text|>", "<|endoftext|>", "<s>"),
+        ]
+    )
+)
 
 
 def template(name: str) -> Template:

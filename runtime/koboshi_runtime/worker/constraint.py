@@ -53,8 +53,7 @@ class Grammars:
         return Guard(self, self._compiled[key], trigger=_trigger(found, special), found=found, special=special)
 
     def _special(self, found: ToolFormat) -> int | None:
-        tag = _tag(found)
-        return self.vocabulary.special_id(tag) if tag else None
+        return self.vocabulary.special_id(found.tag) if found.tag else None
 
     def mark(self, text: str) -> str:
         """Return `text` as a grammar terminal, special tokens by id where this vocabulary has them."""
@@ -65,20 +64,15 @@ class Grammars:
         return ' "\\n" '.join(parts).strip() or '""'
 
 
-def _tag(found: ToolFormat) -> str:
-    """Return the opening up to its first blank: the part that may be one special token."""
-    return found.opening.split()[0] if found.opening else ""
-
-
 def _trigger(found: ToolFormat, special: int | None) -> str:
     if special is not None:
-        return _tag(found)
+        return found.tag
     # Without its last character: what follows may share a token with it, and the grammar can then choose that token.
-    return _tag(found)[:-1] if found.opening else "{"
+    return found.tag[:-1] if found.opening else "{"
 
 
 def _after_trigger(found: ToolFormat, special: bool) -> str:
-    return found.opening[len(_tag(found)) - (0 if special else 1) :] if found.opening else ""
+    return found.opening[len(found.tag) - (0 if special else 1) :] if found.opening else ""
 
 
 def _grammar(grammars: Grammars, found: ToolFormat, constraint: Constraint, *, is_special: bool) -> str:
@@ -125,6 +119,7 @@ class Guard:
         self._grammar = grammar
         self._trigger = trigger.encode()
         self._at_start = found.at_start
+        self._lead = found.lead.encode()
         self._lost = False
         self._special = special
         self._text = b""
@@ -181,7 +176,7 @@ class Guard:
             return b"" if token == self._special else None
         self._text += self._grammars.vocabulary.piece(token)
         if self._at_start:
-            text = self._text.lstrip()
+            text = self._text.lstrip().removeprefix(self._lead).lstrip()
             return text if text.startswith(self._trigger) else None
         found = self._text.find(self._trigger)
         if found < 0:
