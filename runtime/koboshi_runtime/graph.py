@@ -17,7 +17,7 @@ from langgraph.types import Command, interrupt  # noqa: E402
 
 from . import nodes  # noqa: E402
 from .live import LiveRun  # noqa: E402
-from .records import CallIntent, RunStatus  # noqa: E402
+from .records import CallIntent  # noqa: E402
 from .thread_state import ThreadStateSaver  # noqa: E402
 
 # One turn is at most four nodes; the budgets of a run end it long before LangGraph's own limit would.
@@ -62,15 +62,9 @@ class Agent:
         return result
 
     async def _answer(self, live: LiveRun, question: Any) -> bool:
-        """Ask the run's asker; the run waits in the store meanwhile."""
+        """Ask the run's asker. The run stays `running`: if its process dies waiting, it can be resumed."""
         asker = live.plan.asker
-        if asker is None:
-            return False
-        live.recorder.status(RunStatus.WAITING)
-        await live.recorder.commit()
-        approved = await asker.ask(live.run_id, CallIntent.model_validate(question))
-        live.recorder.status(RunStatus.RUNNING)
-        return approved
+        return asker is not None and await asker.ask(live.run_id, CallIntent.model_validate(question))
 
 
 def _build() -> Any:

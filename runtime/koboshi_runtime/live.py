@@ -149,8 +149,8 @@ class LiveRun:
         return time.monotonic() - self.started
 
     def last_calls(self) -> list[CallRecord]:
-        """Return the calls of the last turn, none if it was invalid."""
-        return self.calls[-len(self.intents) :] if self.intents else []
+        """Return the calls of the last turn that have a result, none if it was invalid."""
+        return [] if self.turn is None else [call for call in self.calls if call.intent.step_index == self.turn.index]
 
     def calls_made(self) -> tuple[ToolCall, ...]:
         """Return every call of the run so far, in order."""
@@ -158,8 +158,9 @@ class LiveRun:
 
 
 async def revive(run_id: str, plan: RunPlan, model: Model, store: Store, trajectory: Trajectory) -> LiveRun:
-    """Return a run as it stood when its last step was stored."""
+    """Return a run as it stood at its last commit; `calls` are all that have a result, those of the last turn too."""
     live = LiveRun(run_id, plan, model, store, RunRecorder(store, run_id), resumed=True)
+    live.thread_state = store.thread_state(run_id)
     if not trajectory.turns:
         await live.open()
         return live
@@ -169,5 +170,4 @@ async def revive(run_id: str, plan: RunPlan, model: Model, store: Store, traject
     live.calls = [call for call in trajectory.calls if call.result is not None]
     last = trajectory.turns[-1].index
     live.intents = [call.intent for call in trajectory.calls if call.intent.step_index == last]
-    live.thread_state = store.thread_state(run_id)
     return live

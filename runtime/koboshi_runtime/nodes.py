@@ -117,11 +117,13 @@ async def check_calls(live: LiveRun, approve: Callable[[CallIntent], bool]) -> N
     """Decide on each call of the turn and record the intents; `approve` asks a person, and may suspend the run."""
     if not isinstance(live.parsed, CallReply) or live.turn is None:
         raise AssertionError("check follows a turn with calls")
+    # No call of this turn is on disk yet, so none can be in doubt.
+    live.resumed = False
     intents = [_intent(live, live.turn.index, index, call) for index, call in enumerate(live.parsed.calls)]
     live.intents = [_asked(live, intent, approve) for intent in intents]
     for intent in live.intents:
         live.recorder.intent(intent)
-    if any(_has_effect(intent) for intent in live.intents):
+    if any(intent.has_effect for intent in live.intents):
         live.commit_due = CommitDue.NOW
     return "act"
 
@@ -165,32 +167,39 @@ def _asked(live: LiveRun, intent: CallIntent, approve: Callable[[CallIntent], bo
     return intent.model_copy(update={"decision": decision})
 
 
-def _has_effect(intent: CallIntent) -> bool:
-    return intent.decision.verdict is Verdict.ALLOW and intent.effect not in (None, EffectClass.READ.value)
-
-
 async def act(live: LiveRun) -> NodeName:
-    """Make the calls that may be made: those that only read side by side, the others one after another."""
-    reading = [intent for intent in live.intents if not _has_effect(intent)]
+    """Make the calls that may be made: those that only read side by side, the others one after another.
+
+    A call of this turn that has its result already, from before the run was cut off, is not made again.
+    """
+    known = {_key(record.intent): record for record in live.last_calls()}
+    live.calls = [record for record in live.calls if _key(record.intent) not in known]
+    reading = [intent for intent in live.intents if _key(intent) not in known and not intent.has_effect]
     results = dict(zip(map(_key, reading), await asyncio.gather(*(_result(live, i) for i in reading)), strict=True))
     for intent in live.intents:
-        if not _has_effect(intent):
+        if _key(intent) in known:
+            live.calls.append(known[_key(intent)])
+        elif _key(intent) in results:
             _record(live, intent, results[_key(intent)])
-            continue
-        known = live.store.result_of(_key(intent)) if live.resumed else None
-        if known is not None:
-            live.calls.append(CallRecord(intent=intent, result=known))
-            continue
-        if live.resumed and not intent.idempotent and not await _repeat(live, intent):
+        elif not await _make(live, intent):
             return _end(live, EndReason.IN_DOUBT, error=f"{intent.call.name}: {_IN_DOUBT}")
-        _record(live, intent, await _result(live, intent))
-        await live.recorder.commit()
     live.resumed = False
     return "observe"
 
 
 def _key(intent: CallIntent) -> str:
     return intent.idempotency_key
+
+
+async def _make(live: LiveRun, intent: CallIntent) -> bool:
+    """Make a call that has an effect, and store its result; False if it is in doubt and not to be made again."""
+    if live.resumed and not intent.idempotent and not await _repeat(live, intent):
+        return False
+    # Calls with an effect are made in order: those after the first without a result were never begun.
+    live.resumed = False
+    _record(live, intent, await _result(live, intent))
+    await live.recorder.commit()
+    return True
 
 
 async def _repeat(live: LiveRun, intent: CallIntent) -> bool:
@@ -231,10 +240,10 @@ def _unreplayable(live: LiveRun, tool: Tool) -> bool:
 
 async def observe(live: LiveRun) -> NodeName:
     """Tell the model what came back, or that its turn was invalid; notice a run that goes in circles."""
-    live.commit_due = CommitDue.SOON
     stopped = _stopped(live)
     if stopped is not None:
         return _end(live, stopped)
+    live.commit_due = CommitDue.SOON
     await _tell(live)
     return "generate"
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from koboshi_policies import Decision
-from koboshi_tools import Frozen, ToolCall, ToolResult, ToolSpec
+from koboshi_policies import Decision, Verdict
+from koboshi_tools import EffectClass, Frozen, ToolCall, ToolResult, ToolSpec
 
 from .model import PromptProfile, Reply
 
@@ -94,6 +94,7 @@ class EndReason(StrEnum):
     IN_DOUBT = "in_doubt"
     MODEL_ERROR = "model_error"
     CONTEXT_FULL = "context_full"
+    WORKSPACE_LOST = "workspace_lost"
 
 
 class SegmentKind(StrEnum):
@@ -175,6 +176,11 @@ class CallIntent(Frozen):
     effect: str | None
     idempotent: bool
     idempotency_key: str
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether the call may be made and does more than read."""
+        return self.decision.verdict is Verdict.ALLOW and self.effect not in (None, EffectClass.READ)
 
 
 class CallRecord(Frozen):

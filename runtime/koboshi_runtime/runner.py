@@ -3,18 +3,19 @@
 A run of real work uses the project's workspace itself. Every other run gets a scratch copy of it as soon as it is
 offered a tool that does more than read, so that nothing made at night touches the live world. The number of runs at
 once is bounded by the model's sequences: one more would push another's prompt out of the cache.
+
+A run that is interrupted stands where a killed one would, at its last commit, and is resumed from there. A scratch copy
+is gone with its process: a run that had begun to change one ends as `workspace_lost`.
 """
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from koboshi_policies import Policy, offerable
-from koboshi_tools import EffectClass, Frozen, Tool, ToolSpec, Transport, UsageError
+from koboshi_tools import EffectClass, Frozen, KoboshiError, Tool, ToolSpec, Transport, UsageError
 
 from . import prompt
 from .checkers import CheckSettings
@@ -31,10 +32,14 @@ from .records import (
     RunHeader,
     RunStatus,
     Split,
+    Trajectory,
     verdict_of,
 )
+from .scratch import scratch_copy
 from .store import RunRecorder, Store
 from .tasks import Task, offered_tools
+
+_LOST = "its scratch copy went with the process that made it, and it had begun to change it: run the task again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,9 @@ class Runner:
     ) -> RunResult:
         """Carry out one task. Raises StoreError if it cannot be recorded; every other end is in the result."""
         live_model = model or self.model
-        with self._workspace(task) as workspace:
-            plan = self._plan(task, sample, live_model, workspace, demonstration=demonstration)
+        header = self._header(task, sample, live_model, demonstration=demonstration)
+        with self._workspace(task, header) as workspace:
+            plan = self._plan(task, header, workspace)
             run_id = new_id()
             live = LiveRun(run_id, plan, live_model, self.store, RunRecorder(self.store, run_id))
             live.recorder.start(plan.header)
@@ -100,22 +106,43 @@ class Runner:
             return result_of(live)
 
     async def resume(self, run_id: str) -> RunResult:
-        """Go on with a run that was cut off. Raises UsageError if it has ended or is alive in another process."""
-        trajectory = self.store.trajectory(run_id)
-        if trajectory.end is not None or not self.store.claim(run_id):
+        """Go on with a run that was cut off; one whose scratch copy was changed and is lost ends as failed.
+
+        Raises UsageError if it has ended, is alive in another process, was begun by another model, or was offered a
+        tool that is no longer here.
+        """
+        header = self.store.trajectory(run_id).header
+        task = Task.model_validate(header.task) if header.task else Task(id=run_id, prompt=header.prompt, checker=None)
+        self._refuse_changed(run_id, header, task)
+        if not self.store.claim(run_id):
             raise UsageError(f"run {run_id} cannot be resumed: it has ended, or another process has it")
-        header = trajectory.header
+        # Read again now that it is ours: its process may have gone on, and died, since it was read first.
+        trajectory = self.store.trajectory(run_id)
+        if self._copies(header) and any(call.intent.has_effect for call in trajectory.calls):
+            return await self._lose(task, trajectory)
+        with self._workspace(task, header) as workspace:
+            live = await revive(run_id, self._plan(task, header, workspace), self.model, self.store, trajectory)
+            await self._carry(live)
+            return result_of(live)
+
+    async def _lose(self, task: Task, trajectory: Trajectory) -> RunResult:
+        plan = self._plan(task, trajectory.header, self.project.workspace)
+        live = await revive(trajectory.run_id, plan, self.model, self.store, trajectory)
+        live.end = RunEnd(status=RunStatus.FAILED, reason=EndReason.WORKSPACE_LOST, answer=None, error=_LOST)
+        live.recorder.end(live.end)
+        await live.recorder.commit()
+        return result_of(live)
+
+    def _refuse_changed(self, run_id: str, header: RunHeader, task: Task) -> None:
         if header.model_hash != self.model.info.model_hash:
             raise UsageError(
                 f"run {run_id} was begun by model {header.model_hash}, not by {self.model.info.model_hash}",
                 hint=f"pass --model {header.model_hash[7:19]}",
             )
-        task = Task.model_validate(header.task) if header.task else Task(id=run_id, prompt=header.prompt, checker=None)
-        with self._workspace(task) as workspace:
-            plan = self._plan(task, header.sample, self.model, workspace, demonstration=False, header=header)
-            live = await revive(run_id, plan, self.model, self.store, trajectory)
-            await self._carry(live)
-            return result_of(live)
+        own = {spec.name for spec in task.tool_specs or ()}
+        gone = [spec.name for spec in header.tool_specs if spec.name not in own and spec.name not in self.tools]
+        if gone:
+            raise UsageError(f"run {run_id} was offered the tool {gone[0]!r}, which is no longer here")
 
     async def run_all(
         self, tasks: Sequence[Task], *, samples: int = 1, on_result: Callable[[RunResult], None] | None = None
@@ -133,37 +160,41 @@ class Runner:
         # One commit for all of them, before the loop is busy: asked one by one, each would wait for its own.
         self.store.assign_splits([(task.prompt, self.settings.split) for task in tasks])
         jobs = self.settings.jobs or self.model.info.parallel
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(jobs, len(tasks) * samples)):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(jobs, len(tasks) * samples)):
+                    group.create_task(work())
+        except ExceptionGroup as several:
+            ours, others = several.split(KoboshiError)
+            if ours is None or others is not None:
+                raise
+            # What stops one run stops the others; the first says why.
+            raise ours.exceptions[0] from several
         return [found[task.id, sample] for task in tasks for sample in range(samples)]
 
     async def _carry(self, live: LiveRun) -> None:
+        stored = live.resumed
         try:
             await self.agent.run(live)
         except asyncio.CancelledError:
-            live.recorder.status(RunStatus.INTERRUPTED)
-            await asyncio.shield(live.recorder.commit(live.thread_state))
+            await asyncio.shield(self._interrupt(live, stored=stored or live.thread_state is not None))
             raise
 
-    def _plan(
-        self,
-        task: Task,
-        sample: int,
-        model: Model,
-        workspace: Path,
-        *,
-        demonstration: bool,
-        header: RunHeader | None = None,
-    ) -> RunPlan:
-        # A run that is resumed was told its tools already: what the project offers now must not change its prompt.
-        offered = header.tool_specs if header else self._offered(task)
-        header = header or self._header(task, sample, model, offered, demonstration=demonstration)
+    async def _interrupt(self, live: LiveRun, *, stored: bool) -> None:
+        """Store that a run was interrupted, and nothing that its stored thread state does not know of."""
+        recorder = RunRecorder(self.store, live.run_id)
+        if not stored:
+            recorder.start(live.plan.header)
+        recorder.status(RunStatus.INTERRUPTED)
+        await recorder.commit()
+
+    def _plan(self, task: Task, header: RunHeader, workspace: Path) -> RunPlan:
         return RunPlan(
             header=header,
             task=task,
             system=header.system,
-            offered=offered,
+            # A run that is resumed was told its tools: what the project offers now must not change its prompt.
+            offered=header.tool_specs,
             tools=self.tools,
             foreign=frozenset(spec.name for spec in task.tool_specs or ()),
             policy=self.policy,
@@ -176,10 +207,8 @@ class Runner:
             constrained=self.settings.constrained,
         )
 
-    def _header(
-        self, task: Task, sample: int, model: Model, offered: Sequence[ToolSpec], *, demonstration: bool
-    ) -> RunHeader:
-        settings, profile = self.settings, model.info.profile
+    def _header(self, task: Task, sample: int, model: Model, *, demonstration: bool) -> RunHeader:
+        settings, profile, offered = self.settings, model.info.profile, self._offered(task)
         return RunHeader(
             prompt=task.prompt,
             purpose=settings.purpose,
@@ -196,7 +225,7 @@ class Runner:
             task=task.as_json(),
             tools=tuple(spec.name for spec in offered),
             system=self.project.system_prompt,
-            tool_specs=tuple(offered),
+            tool_specs=offered,
             sample=sample,
             demonstration=demonstration,
         )
@@ -207,17 +236,19 @@ class Runner:
         return (*(self.tools[name].spec for name in offered.names), *offered.specs)
 
     @contextmanager
-    def _workspace(self, task: Task) -> Iterator[Path]:
+    def _workspace(self, task: Task, header: RunHeader) -> Iterator[Path]:
         source = self.project.task_workspace(task)
-        offered = [self.tools[spec.name] for spec in self._offered(task) if spec.name in self.tools]
-        reads_only = all(tool.effect is EffectClass.READ for tool in offered)
-        if self.settings.purpose is Purpose.WORK or reads_only:
+        if not self._copies(header):
             yield source
             return
-        with tempfile.TemporaryDirectory(prefix="koboshi-scratch-") as folder:
-            scratch = Path(folder) / "workspace"
-            shutil.copytree(source, scratch, symlinks=True)
+        with scratch_copy(source) as scratch:
             yield scratch
+
+    def _copies(self, header: RunHeader) -> bool:
+        """Say whether a run works on a scratch copy: by what it was offered, which may not be what is offered now."""
+        tools = [self.tools[spec.name] for spec in header.tool_specs if spec.name in self.tools]
+        reads_only = all(tool.effect is EffectClass.READ for tool in tools)
+        return header.purpose is not Purpose.WORK and not reads_only
 
 
 def result_of(live: LiveRun) -> RunResult:

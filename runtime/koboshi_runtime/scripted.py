@@ -1,11 +1,12 @@
 """A `Model` that plays a list of replies: the stand-in for tests, and the voice of demonstrations.
 
-Its tokenizer is bytes (ids 0-255) and special tokens from 256 on, unless a real model's is given: a demonstration is
-played through the same graph as any run, in the ids of the model that will learn it. Log-probabilities are NaN, as
-nobody sampled.
+Its tokenizer is bytes (ids 0-255) and special tokens from 256 on, the same in every process, unless a real model's is
+given: a demonstration is played through the same graph as any run, in the ids of the model that will learn it.
+Log-probabilities are NaN, as nobody sampled.
 """
 
 import math
+import zlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ Tokenize = Callable[[tuple[Piece, ...]], Coroutine[Any, Any, tuple[int, ...]]]
 
 _PROFILE = PromptProfile(template="chatml", tool_format="hermes")
 _FIRST_SPECIAL = 256
+_SPECIALS = 1 << 24
 
 
 class ScriptExhaustedError(KoboshiError):
@@ -44,7 +46,6 @@ class ScriptedModel:
         self.requests: list[GenerateRequest] = []
         self._replies = list(replies)
         self._tokenize = tokenize
-        self._specials: dict[str, int] = {}
 
     async def generate(self, request: GenerateRequest) -> Reply:
         """Return the next reply. Raises ScriptExhaustedError when there is none."""
@@ -73,7 +74,7 @@ class ScriptedModel:
         ids: list[int] = []
         for piece in pieces:
             if piece.markup:
-                ids.append(self._specials.setdefault(piece.text, _FIRST_SPECIAL + len(self._specials)))
+                ids.append(_FIRST_SPECIAL + zlib.crc32(piece.text.encode()) % _SPECIALS)
             else:
                 ids += piece.text.encode("utf-8", "surrogatepass")
         return tuple(ids)

@@ -22,6 +22,7 @@ from langgraph.checkpoint.base import (
 from .live import CommitDue, LiveRun
 
 _INTERRUPT = "__interrupt__"
+_REPLACED = (_INTERRUPT, "__resume__")
 _KIND = "msgpack"
 
 
@@ -79,14 +80,19 @@ class ThreadStateSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Keep what a node wrote before the others of its step were done; an interrupt is stored at once."""
         run_id = config["configurable"]["thread_id"]
-        self._kept[run_id]["writes"] += [(task_id, channel, value) for channel, value in writes]
+        fresh = [(task_id, channel, value) for channel, value in writes]
+        # A node that asks twice hands over its answers anew each time: the last word on a channel counts.
+        replaced = {(task, channel) for task, channel, _ in fresh if channel in _REPLACED}
+        earlier = [write for write in self._kept[run_id]["writes"] if (write[0], write[1]) not in replaced]
+        self._kept[run_id]["writes"] = earlier + fresh
         if any(channel == _INTERRUPT for channel, _ in writes):
             await self._commit(self._runs[run_id], wait=True)
 
     async def _commit(self, live: LiveRun, *, wait: bool) -> None:
         _, live.thread_state = self.serde.dumps_typed(self._kept[live.run_id])
         earlier = self._commits.pop(live.run_id, None)
-        if earlier is not None and (wait or earlier.done()):
+        # One at a time: if a commit failed, no state may be stored that stands on it.
+        if earlier is not None:
             await earlier
         commit = asyncio.create_task(live.recorder.commit(live.thread_state))
         if wait:
