@@ -11,7 +11,7 @@ from koboshi_trainer.demo import example_text
 from koboshi_trainer.demo_plan import TITLES, DemoPlan, StageName, estimates, plan_hash
 from koboshi_trainer.demo_screen import Screen
 from koboshi_trainer.demo_stages import Stages
-from koboshi_trainer.demo_watch import spoken_lines
+from koboshi_trainer.demo_watch import new_ids, spoken_lines
 
 
 class Made(Frozen):
@@ -83,10 +83,15 @@ def test_spoken_lines_lose_the_markup_and_show_escapes() -> None:
     told = (
         "<|im_end|>\n<|im_start|>user\n<tool_response>\n6\x1b[2J\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
     )
-    assert spoken_lines("tool", told) == ["  tool  | 6\\x1b[2J"]
+    assert spoken_lines("told", told) == ["  told  | 6\\x1b[2J"]
 
 
 def test_example_shows_question_and_results() -> None:
     text = example_text(trajectory())
     assert text.startswith("Question: two times three\n")
     assert "Result: 6" in text
+
+
+def test_new_ids_begin_where_the_prompt_leaves_what_was_seen() -> None:
+    assert new_ids((1, 2, 3), (1, 2, 3, 4)) == (4,)
+    assert new_ids((1, 2, 7, 7), (1, 2, 5, 6)) == (5, 6)

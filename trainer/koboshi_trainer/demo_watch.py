@@ -5,7 +5,7 @@ shown it: the ids that are new in its next prompt. Every line is made safe to pr
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from koboshi_runtime.model import GenerateRequest, ModelInfo, Piece, Reply
@@ -25,17 +25,17 @@ class WatchedModel:
     show: Callable[[str], None]
     info: ModelInfo = field(init=False)
     begin_id: int | None = field(init=False)
-    _known: int = field(init=False, default=0)
+    _seen: tuple[int, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         self.info, self.begin_id = self.model.info, self.model.begin_id
 
     async def generate(self, request: GenerateRequest) -> Reply:
         """Write one turn. Raises ModelError if it is lost."""
-        if self._known:
-            self._say("tool", await self.model.detokenize(request.prompt_ids[self._known :]))
+        if self._seen:
+            self._say("told", await self.model.detokenize(new_ids(self._seen, request.prompt_ids)))
         reply = await self.model.generate(request)
-        self._known = len(request.prompt_ids) + len(reply.ids)
+        self._seen = (*request.prompt_ids, *reply.ids)
         self._say("model", reply.text)
         return reply
 
@@ -53,6 +53,12 @@ class WatchedModel:
     def _say(self, who: str, text: str) -> None:
         for line in spoken_lines(who, text):
             self.show(line)
+
+
+def new_ids(seen: Sequence[int], prompt_ids: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the ids of a prompt from where it leaves what was `seen`: an invalid reply does not come back in it."""
+    pairs = zip(seen, prompt_ids, strict=False)
+    return prompt_ids[next((i for i, (old, new) in enumerate(pairs) if old != new), min(len(seen), len(prompt_ids))) :]
 
 
 def spoken_lines(who: str, text: str) -> list[str]:
