@@ -22,7 +22,9 @@ from langgraph.checkpoint.base import (
 from .live import CommitDue, LiveRun
 
 _INTERRUPT = "__interrupt__"
-_REPLACED = (_INTERRUPT, "__resume__")
+_RESUME = "__resume__"
+_REPLACED = (_INTERRUPT, _RESUME)
+_NO_TASK = "00000000-0000-0000-0000-000000000000"
 _KIND = "msgpack"
 
 
@@ -81,8 +83,10 @@ class ThreadStateSaver(BaseCheckpointSaver[str]):
         """Keep what a node wrote before the others of its step were done; an interrupt is stored at once."""
         run_id = config["configurable"]["thread_id"]
         fresh = [(task_id, channel, value) for channel, value in writes]
-        # A node that asks twice hands over its answers anew each time: the last word on a channel counts.
+        # A node that asks twice hands over its answers anew each time: the last word on a channel counts. The answer
+        # that came in for no task in particular is then among them, and must not answer the next question too.
         replaced = {(task, channel) for task, channel, _ in fresh if channel in _REPLACED}
+        replaced |= {(_NO_TASK, channel) for _, channel in replaced if channel == _RESUME}
         earlier = [write for write in self._kept[run_id]["writes"] if (write[0], write[1]) not in replaced]
         self._kept[run_id]["writes"] = earlier + fresh
         if any(channel == _INTERRUPT for channel, _ in writes):
