@@ -1,0 +1,71 @@
+"""Choosing a token: the frequencies are the distribution's, and both log-probabilities say what they claim."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from koboshi_runtime.worker.sampling import Rows, choose
+
+LOGITS = np.array([[1.0, 0.5, -0.5, 2.0, -30.0, 0.0]], dtype=np.float32)
+MASK = np.array([True, True, False, False, True, True])
+DRAWS = 20_000
+
+
+def softmax(values):
+    weights = np.exp(values - values.max())
+    return weights / weights.sum()
+
+
+def draw(seed, *, mask=None, temperature=1.0, top_p=1.0, logits=LOGITS):
+    generator = np.random.default_rng(seed)
+    return choose(Rows.of(logits), 0, mask=mask, temperature=temperature, top_p=top_p, generator=generator)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("mask", [None, MASK], ids=["free", "masked"])
+def test_frequencies_are_those_of_the_tempered_distribution(temperature, mask):
+    allowed = LOGITS[0] if mask is None else np.where(mask, LOGITS[0], -np.inf)
+    expected = softmax(allowed / temperature)
+    generator, rows = np.random.default_rng(0), Rows.of(LOGITS)
+    counts = np.zeros(len(expected))
+    for _ in range(DRAWS):
+        choice = choose(rows, 0, mask=mask, temperature=temperature, top_p=1.0, generator=generator)
+        counts[choice.token] += 1
+    # Five standard errors of the largest possible share.
+    np.testing.assert_allclose(counts / DRAWS, expected, atol=5 * 0.5 / DRAWS**0.5)
+
+
+@given(seed=st.integers(0, 2**32), temperature=st.floats(0.2, 3))
+def test_raw_is_at_temperature_one_without_mask_and_behaviour_is_what_was_drawn_from(seed, temperature):
+    choice = draw(seed, mask=MASK, temperature=temperature)
+    assert choice.raw_logprob == pytest.approx(np.log(softmax(LOGITS[0]))[choice.token], abs=1e-4)
+    tempered = softmax(np.where(MASK, LOGITS[0], -np.inf) / temperature)
+    assert choice.behaviour_logprob == pytest.approx(np.log(tempered[choice.token]), abs=1e-4)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_top_p_keeps_the_fewest_tokens_that_reach_it(seed):
+    # 2.0 and 1.0 hold 0.56 and 0.21 of the mass.
+    choice = draw(seed, top_p=0.7)
+    assert choice.token in (0, 3)
+    kept = softmax(LOGITS[0])[[0, 3]]
+    assert choice.behaviour_logprob == pytest.approx(np.log(softmax(LOGITS[0])[choice.token] / kept.sum()), abs=1e-4)
+
+
+def test_temperature_zero_takes_the_likeliest_allowed_token():
+    assert draw(0, temperature=0).token == 3
+    assert draw(0, temperature=0, mask=MASK) == (0, pytest.approx(np.log(softmax(LOGITS[0]))[0], abs=1e-4), 0.0)
+
+
+@given(seed=st.integers(0, 2**32), data=st.data())
+def test_a_masked_token_is_never_drawn(seed, data):
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=6, max_size=6).filter(any)))
+    assert mask[draw(seed, mask=mask, temperature=1.5, top_p=0.9).token]
+
+
+def test_a_mask_that_leaves_fewer_tokens_than_top_p_considers_is_kept():
+    logits = np.zeros((1, 2000), dtype=np.float32)
+    mask = np.zeros(2000, dtype=np.bool_)
+    mask[[7, 1900]] = True
+    assert {draw(seed, mask=mask, top_p=0.99, logits=logits).token for seed in range(40)} == {7, 1900}
