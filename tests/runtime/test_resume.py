@@ -13,11 +13,12 @@ from tests.runtime.run_makers import TOOLS, Answers, calls, notes, runner, task
 
 from koboshi_runtime.ids import new_id
 from koboshi_runtime.model import GenerateRequest, Reply
-from koboshi_runtime.records import EndReason, OutcomeLabel, Purpose, RunStatus
+from koboshi_runtime.project import Budgets
+from koboshi_runtime.records import CallIntent, EndReason, OutcomeLabel, Purpose, RunStatus
 from koboshi_runtime.runner import Runner
 from koboshi_runtime.scratch import scratch_copy
 from koboshi_runtime.scripted import ScriptedModel
-from koboshi_runtime.store import RunFilter, Store
+from koboshi_runtime.store import RunFilter, Store, StoreError
 from koboshi_tools import Tool, ToolContext, UsageError, tool
 
 REPLIES = [
@@ -316,3 +317,49 @@ def test_refused_resume_leaves_the_run_as_it_was(tmp_path: Path, store: Store) -
     with pytest.raises(UsageError, match="'look', which is no longer here"):
         asyncio.run(runner(tmp_path, store, ["done"], tools=fewer).resume(only_run(store)))
     assert store.runs()[0].status is RunStatus.INTERRUPTED
+
+
+def test_run_interrupted_while_a_person_is_asked_asks_again(tmp_path: Path, store: Store) -> None:
+    class Away:
+        async def ask(self, run_id: str, intent: CallIntent) -> bool:
+            return await asyncio.Event().wait()
+
+    async def cut(made: Runner) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(made.run(task()), 0.5)
+
+    asyncio.run(cut(runner(tmp_path, store, [calls(("ask_note", {"text": "x"}))], asker=Away())))
+    assert store.runs()[0].status is RunStatus.INTERRUPTED
+    asker = Answers([True])
+    result = asyncio.run(runner(tmp_path, store, ["done"], asker=asker).resume(only_run(store)))
+    assert (result.outcome, len(asker.asked), notes(tmp_path)) == (OutcomeLabel.SUCCESS, 1, ["x"])
+
+
+def test_interrupting_many_runs_leaves_each_to_be_resumed(tmp_path: Path, store: Store) -> None:
+    begun, go = threading.Event(), threading.Event()
+    settings = {"wait": {"begun": begun, "go": go}}
+
+    async def main(made: Runner) -> None:
+        running = asyncio.create_task(made.run_all([task(f"t{number}") for number in range(6)]))
+        await asyncio.to_thread(begun.wait, 30)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        go.set()
+
+    asyncio.run(main(runner(tmp_path, store, [calls(("wait", {}))] * 6, tool_settings=settings, jobs=6)))
+    rows = store.runs()
+    assert [row.status for row in rows] == [RunStatus.INTERRUPTED] * 6
+    for row in rows:
+        # Each was interrupted before its first commit, and begins again.
+        assert store.trajectory(row.run_id).turns == ()
+        assert asyncio.run(runner(tmp_path, store, ["done"]).resume(row.run_id)).outcome is OutcomeLabel.SUCCESS
+
+
+def test_effect_is_not_made_when_its_intent_cannot_be_stored(tmp_path: Path) -> None:
+    Store.open(tmp_path / "traces.db").close()
+    full = Store.open(tmp_path / "traces.db", max_bytes=(tmp_path / "traces.db").stat().st_size + (32 << 10))
+    large = calls(("look", {"key": "k" * 200_000}), ("note", {"text": "x"}))
+    with pytest.raises(StoreError):
+        asyncio.run(runner(tmp_path, full, [large, "done"], budgets=Budgets(max_tokens=1_000_000)).run(task()))
+    assert notes(tmp_path) == []
