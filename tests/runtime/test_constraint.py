@@ -118,3 +118,15 @@ def test_a_token_that_opens_a_call_against_the_grammar_leaves_the_text_free(gram
     token = next(token for token in range(vocabulary.size) if vocabulary.piece(token) in (b"{}", b"{{"))
     assert guard.take(token) == []
     assert guard.mask() is None
+
+
+@pytest.mark.parametrize("found", [HERMES, LLAMA3_JSON], ids=lambda found: found.name)
+def test_a_call_in_a_thought_is_free_and_the_one_behind_it_is_not(grammars, vocabulary, found):
+    guard = grammars.guard(Constraint(tool_format=found.name, tools=(ToolSpec(name="t", parameters={}),)))
+    for token in vocabulary.tokenize('<think>Maybe <tool_call>\n{"name": "t"}? No.'):
+        guard.take(token)
+        assert not guard.open
+    for token in vocabulary.tokenize("</think>\n" + ("<tool_call>" if found is HERMES else "{")):
+        if not guard.open:
+            guard.take(token)
+    assert guard.open

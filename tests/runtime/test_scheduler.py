@@ -16,7 +16,7 @@ NO_SUCH_ID = 10**6
 @pytest.fixture(scope="module")
 def engine(smollm2_gguf):
     start_backend()
-    settings = EngineSettings(context_tokens=CONTEXT_TOKENS, parallel=2, threads=1, batch_tokens=64)
+    settings = EngineSettings(context_tokens=CONTEXT_TOKENS, parallel=2, threads=1, batch_threads=1, batch_tokens=64)
     made = Engine(smollm2_gguf, settings)
     yield made
     made.close()

@@ -1,8 +1,8 @@
 """Free text until a call opens, then exactly a call: the grammar of a reply, and the guard that holds a reply to it.
 
-While a reply is free text no mask is computed. As soon as its text opens a call, a matcher takes over: it allows one of
-the offered tools by name and arguments that its schema accepts (every string and number bounded), then another call or
-the end of the turn. What the grammar leaves no choice about is forced without sampling.
+While a reply is free text no mask is computed. As soon as its text, outside of thoughts, opens a call, a matcher takes
+over: it allows one of the offered tools by name and arguments that its schema accepts (every string and number
+bounded), then another call or the end of the turn. What the grammar leaves no choice about is forced without sampling.
 
 Not covered: a schema that the grammar cannot express. Its arguments are then any JSON object, and `parse` validates
 them.
@@ -25,6 +25,12 @@ from ..llama import Vocabulary
 from ..model import Constraint
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object", "maxProperties": 16}
+
+# What ends a state of the text: outside of a thought its opening, inside of it its closing.
+_THOUGHT = {False: b"<think>", True: b"</think>"}
+
+# More than any mark that may be split over tokens.
+_TAIL_BYTES = 64
 
 # One spelling of JSON, the one that `prompt` shows: the model has nothing to gain from choosing blanks.
 _JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -121,6 +127,7 @@ class Guard:
         self._at_start = found.at_start
         self._lead = found.lead.encode()
         self._lost = False
+        self._thinking = False
         self._special = special
         self._text = b""
         self._matcher: LLMatcher | None = None
@@ -172,15 +179,24 @@ class Guard:
     def _rest_of_opening(self, token: int) -> bytes | None:
         if self._lost:
             return None
-        if self._special is not None:
-            return b"" if token == self._special else None
         self._text += self._grammars.vocabulary.piece(token)
+        if self._in_thought():
+            return None
         if self._at_start:
             text = self._text.lstrip().removeprefix(self._lead).lstrip()
             return text if text.startswith(self._trigger) else None
         found = self._text.find(self._trigger)
-        if found < 0:
-            # Only the end of the text can still be part of a trigger.
-            self._text = self._text[-64:]
-            return None
-        return self._text[found + len(self._trigger) :]
+        # Only the end of the text can still be part of a trigger.
+        rest, self._text = self._text[found + len(self._trigger) :], self._text[-_TAIL_BYTES:]
+        if self._special is not None:
+            return b"" if token == self._special else None
+        return rest if found >= 0 else None
+
+    def _in_thought(self) -> bool:
+        """Say whether the text ends inside a thought, which `parse` skips; what stands before it is dropped."""
+        while (found := self._text.find(mark := _THOUGHT[self._thinking])) >= 0:
+            self._text = self._text[found + len(mark) :]
+            self._thinking = not self._thinking
+        if self._thinking:
+            self._text = self._text[-_TAIL_BYTES:]
+        return self._thinking
