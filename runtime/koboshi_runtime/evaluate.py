@@ -67,7 +67,7 @@ async def evaluate(
         split=split,
         seed=seed,
         temperature=temperature,
-        jobs=jobs,
+        jobs=min(jobs or session.model.info.parallel, session.model.info.parallel),
         check_settings=checks,
     )
     started = time.monotonic()

@@ -9,7 +9,7 @@ import importlib
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,12 +63,13 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    place: Place, *, model_ref: str | None = None, model: Model | None = None
+    place: Place, *, model_ref: str | None = None, model: Model | None = None, runs: int | None = None
 ) -> AsyncIterator[Session]:
     """Open a session on the model that `model_ref` names, else the project's, else the configured one.
 
-    `model` takes the place of a registered one, for tests and embedding. Raises KoboshiError: no model in the home, a
-    project, policy or tool that does not load, a store that cannot be opened.
+    `model` takes the place of a registered one, for tests and embedding. `runs` is how many runs will be made, if that
+    is known: no more sequences are made room for. Raises KoboshiError: no model in the home, a project, policy or tool
+    that does not load, a store that cannot be opened.
     """
     async with AsyncExitStack() as stack:
         project = _project(place, stack)
@@ -80,7 +81,7 @@ async def open_session(
             yield Session(project, policy, tools, store, model)
             return
         entry = Registry(place.home).resolve(_ref(place, project, model_ref))
-        worker = await _load(entry, place.settings)
+        worker = await _load(entry, place.settings, runs)
         stack.push_async_callback(worker.close)
         yield Session(project, policy, tools, store, worker, entry)
 
@@ -89,7 +90,7 @@ def _project(place: Place, stack: AsyncExitStack) -> Project:
     if place.folder is not None:
         return load_project(place.folder)
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="koboshi-"))
-    return bare_project(Path(scratch))
+    return replace(bare_project(Path(scratch)), name=Path.cwd().name or "root")
 
 
 def _ref(place: Place, project: Project, model_ref: str | None) -> str:
@@ -98,10 +99,13 @@ def _ref(place: Place, project: Project, model_ref: str | None) -> str:
     return project.model if project.model != "current" else place.settings.model.ref
 
 
-async def _load(entry: ModelEntry, settings: Settings) -> WorkerModel:
+async def _load(entry: ModelEntry, settings: Settings, runs: int | None) -> WorkerModel:
+    worker_settings = WorkerSettings(**settings.worker.model_dump(), adapter=entry.adapter)
+    if runs is not None:
+        worker_settings = replace(worker_settings, parallel=min(worker_settings.parallel, runs))
     loading = WorkerModel.start(
         entry.path,
-        WorkerSettings(**settings.worker.model_dump(), adapter=entry.adapter),
+        worker_settings,
         model_hash=entry.manifest.model_hash,
         name=entry.manifest.name,
         profile=entry.manifest.profile,

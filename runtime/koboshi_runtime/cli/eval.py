@@ -42,7 +42,7 @@ def eval_command(
     place = Place(open_home(), project_dir(), load_config_here().settings, files)
 
     async def measure() -> Evaluation:
-        async with open_session(place, model_ref=ref) as session:
+        async with open_session(place, model_ref=ref, runs=len(tasks)) as session:
             return await evaluate(
                 session,
                 tasks,

@@ -97,7 +97,7 @@ async def _run(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
     tasks = load_tasks(flags.tasks) if flags.tasks else (_prompt_task(flags.prompt or ""),)
     split = split_of_file(flags.tasks) if flags.tasks else None
     tick = Ticker(len(tasks) * flags.samples)
-    async with open_session(place, model_ref=flags.model) as session:
+    async with open_session(place, model_ref=flags.model, runs=len(tasks) * flags.samples) as session:
         settings = replace(_settings(flags, place, session), split=split)
         session.project.refuse_unrunnable(tasks, settings.check_settings)
 
@@ -113,7 +113,7 @@ async def _resume(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
     from ..session import open_session
 
     run_id, header = _begun_run(place.home, flags.resume or "")
-    async with open_session(place, model_ref=flags.model or header.model_hash) as session:
+    async with open_session(place, model_ref=flags.model or header.model_hash, runs=1) as session:
         settings = replace(_settings(flags, place, session), purpose=header.purpose)
         result = await session.runner(settings).resume(run_id)
         _print(result, session, flags)
