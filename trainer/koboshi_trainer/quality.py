@@ -22,6 +22,7 @@ _NOT_THE_MODELS_DOING = frozenset(
         EndReason.IN_DOUBT,
         EndReason.NOT_REPLAYABLE,
         EndReason.TIME_BUDGET,
+        EndReason.WORKSPACE_LOST,
     }
 )
 _BUDGETS = frozenset(

@@ -15,7 +15,7 @@ from koboshi_runtime.store import RunFilter
 from koboshi_runtime.tasks import Task
 
 # Ends that say nothing about the model: such a run is made again.
-_TO_BE_REPEATED = frozenset({EndReason.MODEL_ERROR, EndReason.TIME_BUDGET})
+_TO_BE_REPEATED = frozenset({EndReason.MODEL_ERROR, EndReason.TIME_BUDGET, EndReason.WORKSPACE_LOST})
 
 
 class RunKey(NamedTuple):

@@ -92,7 +92,7 @@ def _grammar(grammars: Grammars, found: ToolFormat, constraint: Constraint, *, i
 
 
 def _expressible(grammars: Grammars, schema: dict[str, Any]) -> dict[str, Any]:
-    problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema), grammars.tokenizer)
+    problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(json.dumps(schema)), grammars.tokenizer)
     return _ANY_OBJECT if problem else schema
 
 

@@ -40,7 +40,7 @@ def demonstrations(count: int, seed: int) -> list[Demonstration]:
 
 
 def write_workspace(root: Path, seed: int) -> None:
-    """Write each split's database to a folder of its own, `root/train/shop.db` …, and one for a person's own questions."""
+    """Write each split's database to a folder of its own, `root/train/shop.db` …, and one for one's own questions."""
     for split in sorted(set(_WORLDS.values())):
         write_world(make_world(split, seed), root / split / DATABASE)
     write_world(make_world("test", seed), root / DATABASE)
