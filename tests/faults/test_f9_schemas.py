@@ -103,16 +103,11 @@ def written(grammars, tool, dice):
 
 
 def test_no_schema_ends_the_process_and_every_accepted_call_validates(grammars):
-    counts = {"call": 0, "invalid": 0, "refused": 0}
+    counts = {"call": 0, "invalid": 0}
     for seed in range(SCHEMAS):
         dice = random.Random(seed)
         tool = ToolSpec(name="odd.tool", parameters=any_schema(dice, 3))
-        try:
-            text = written(grammars, tool, dice)
-        except Exception:
-            # The worker answers any exception as an error of that request (tests/contracts).
-            counts["refused"] += 1
-            continue
+        text = written(grammars, tool, dice)
         match parse_reply(PROFILE, text, FinishReason.STOP, (tool,)):
             case CallReply(calls=(call,)):
                 jsonschema.Draft202012Validator(tool.parameters).validate(call.arguments)
@@ -121,4 +116,3 @@ def test_no_schema_ends_the_process_and_every_accepted_call_validates(grammars):
                 counts["invalid"] += 1
     assert sum(counts.values()) == SCHEMAS
     assert counts["call"] > SCHEMAS / 10
-    assert counts["refused"] < SCHEMAS / 4
