@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from koboshi_runtime.files import replace_file
 from koboshi_tools import Frozen, UsageError
@@ -49,7 +49,7 @@ class Stages:
     def _path(self, stage: StageName) -> Path:
         return self._folder / f"{list(StageName).index(stage) + 1:02}-{stage.value}.json"
 
-    def _read(self, path: Path) -> dict[str, object]:
+    def _read(self, path: Path) -> dict[str, Any]:
         found: dict[str, object] = json.loads(path.read_bytes())
         if found["demo"] != self._demo_hash:
             raise UsageError(
