@@ -14,8 +14,10 @@ _EVERY_SECONDS = 5.0
 @click.command("eval")
 @click.option("--tasks", "file", required=True, type=click.Path(path_type=Path), help="The task file.")
 @click.option("--model", "ref", default=None, help="current, previous, base, a name, or a hash prefix.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seeds the draws.")
+@click.option(
+    "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 takes the likeliest token."
+)
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Runs at once, default as many as the model takes.")
 @click.option("--policy", "files", multiple=True, type=click.Path(path_type=Path), help="A further policy file.")
 @click.option("--allow-command-checkers", "commands", is_flag=True, help="Let programs of the project judge.")
@@ -30,7 +32,9 @@ def eval_command(
     commands: bool,
     as_json: bool,
 ) -> None:
-    """Measure a model on a task file; an unknown outcome is not a success.
+    """Measure a model on a task file.
+
+    An unknown outcome is not a success.
 
     Example: koboshi eval --tasks tasks/test.jsonl --model current --json
     """

@@ -96,7 +96,14 @@ def search(text: str, limit: int, as_json: bool) -> None:
 
 @traces.command()
 @click.argument("runs", nargs=-1)
-@click.option("--format", "form", type=click.Choice(["openai", "trajectory"]), default="openai", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["openai", "trajectory"]),
+    default="openai",
+    show_default=True,
+    help="openai is messages and tools, trajectory all that is stored.",
+)
 @_choice("purpose", "work rollout eval gate bench canary")
 @_choice("outcome", "success failure unknown")
 def export(runs: tuple[str, ...], form: str, purpose: str | None, outcome: str | None) -> None:

@@ -25,9 +25,7 @@ _HERE = "koboshi_runtime.cli"
 
 VERBS: Mapping[str, Verb] = {
     "run": Verb(f"{_HERE}.run:run", "Run a prompt, a file of tasks, or the rest of a run that was cut off."),
-    "eval": Verb(
-        f"{_HERE}.eval:eval_command", "Measure a model on a task file; a run that nobody judged is not a success."
-    ),
+    "eval": Verb(f"{_HERE}.eval:eval_command", "Measure a model on a task file."),
     "init": Verb(f"{_HERE}.init:init", "Make a project in a new or empty folder."),
     "tasks": Verb(f"{_HERE}.tasks:tasks", "Look at tasks, and make them."),
     "traces": Verb(f"{_HERE}.traces:traces", "Look at recorded runs."),
