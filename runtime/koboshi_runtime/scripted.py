@@ -13,6 +13,7 @@ from typing import Any
 from koboshi_tools import KoboshiError
 
 from .model import FinishReason, GenerateRequest, ModelInfo, Piece, PromptProfile, Reply
+from .templates import MARKS
 
 Tokenize = Callable[[tuple[Piece, ...]], Coroutine[Any, Any, tuple[int, ...]]]
 
@@ -74,7 +75,7 @@ class ScriptedModel:
         ids: list[int] = []
         for piece in pieces:
             if piece.markup:
-                ids.append(_FIRST_SPECIAL + zlib.crc32(piece.text.encode()) % _SPECIALS)
+                ids.append(_special_id(piece.text))
             else:
                 ids += piece.text.encode("utf-8", "surrogatepass")
         return tuple(ids)
@@ -85,3 +86,10 @@ class ScriptedModel:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+def _special_id(mark: str) -> int:
+    """Return the id of a mark: small for those of our templates, so that a tiny model has them too."""
+    if mark in MARKS:
+        return _FIRST_SPECIAL + MARKS.index(mark)
+    return _FIRST_SPECIAL + len(MARKS) + zlib.crc32(mark.encode()) % _SPECIALS
