@@ -50,6 +50,11 @@ class Home:
         return self.root / "reports"
 
     @property
+    def trust(self) -> Path:
+        """What a person agreed to let projects contribute, one file a project."""
+        return self.root / "trust"
+
+    @property
     def run(self) -> Path:
         """Sockets, locks and process ids; nothing here outlives a reboot."""
         return self.root / "run"
@@ -57,7 +62,7 @@ class Home:
     @property
     def folders(self) -> tuple[Path, ...]:
         """Every folder of the home, the root first."""
-        return (self.root, self.models, self.datasets, self.runs, self.reports, self.run)
+        return (self.root, self.models, self.datasets, self.runs, self.reports, self.trust, self.run)
 
 
 def home_path(environment: Mapping[str, str] | None = None) -> Path:

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from koboshi_policies import Policy, policy_layers
-from koboshi_tools import Tool, builtin_tools, load_tools_folder
+from koboshi_policies import Policy
+from koboshi_tools import Tool
 
 from .checkers import CheckSettings
 from .config_values import Settings
 from .home import Home
 from .model import Model
+from .opening import open_contributions
 from .project import Project, bare_project, load_project
 from .registry import ModelEntry, Registry
 from .store import Store
@@ -68,22 +69,21 @@ async def open_session(
     """Open a session on the model that `model_ref` names, else the project's, else the configured one.
 
     `model` takes the place of a registered one, for tests and embedding. `runs` is how many runs will be made, if that
-    is known: no more sequences are made room for. Raises KoboshiError: no model in the home, a project, policy or tool
-    that does not load, a store that cannot be opened.
+    is known: no more sequences are made room for. Raises KoboshiError: no model in the home, a project that is not
+    trusted, a project, policy or tool that does not load, a store that cannot be opened.
     """
     async with AsyncExitStack() as stack:
         project = _project(place, stack)
-        policy = Policy.load(policy_layers(project.policies, place.policy_files))
-        tools = {**builtin_tools(), **load_tools_folder(project.tools_folder)}
+        opened = open_contributions(place.home, project, place.policy_files)
         store = Store.open(place.home.traces)
         stack.callback(store.close)
         if model is not None:
-            yield Session(project, policy, tools, store, model)
+            yield Session(project, opened.policy, opened.tools, store, model)
             return
         entry = Registry(place.home).resolve(_ref(place, project, model_ref))
         worker = await _load(entry, place.settings, runs)
         stack.push_async_callback(worker.close)
-        yield Session(project, policy, tools, store, worker, entry)
+        yield Session(project, opened.policy, opened.tools, store, worker, entry)
 
 
 def _project(place: Place, stack: AsyncExitStack) -> Project:

@@ -13,6 +13,7 @@ from koboshi_runtime.inspect import quantise
 from koboshi_runtime.model_manifest import ModelState
 from koboshi_runtime.models import AddSettings, add_model
 from koboshi_runtime.templates_init import init_project
+from koboshi_runtime.trust import pin_new
 from koboshi_trainer.export import export
 from koboshi_trainer.gate_run import run_gate
 from koboshi_trainer.gguf_read import read_gguf
@@ -43,6 +44,7 @@ def test_noise_on_the_real_model_does_not_pass_the_gate(smollm2_gguf: Path, tmp_
     base = add_model(home, str(smollm2_gguf), AddSettings(name="smollm2"))
     project = init_project(tmp_path / "sums", "arithmetic").root
     _shorten(project / "koboshi.toml")
+    pin_new(home, project)
     workshop = Workshop.open(home, project, load_config(project, environment={}).settings)
     master_of(base.path, tmp_path)
     master = tmp_path / MASTER_FILE

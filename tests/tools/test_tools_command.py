@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from koboshi_runtime.cli.tools import tools
+from koboshi_runtime.home import open_home
+from koboshi_runtime.trust import pin_new
 from koboshi_tools import UsageError, builtin_tools
 
 OWN = (
@@ -24,6 +26,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(root)
+    monkeypatch.setenv("KOBOSHI_HOME", str(tmp_path / "home"))
+    pin_new(open_home(), root)
     return root
 
 

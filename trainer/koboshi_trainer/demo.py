@@ -18,6 +18,7 @@ from koboshi_runtime.runner import RunSettings
 from koboshi_runtime.store import JobStatus
 from koboshi_runtime.tasks import Task
 from koboshi_runtime.templates_init import init_project
+from koboshi_runtime.trust import pin_new
 from koboshi_tools import Frozen
 
 from .demo_place import DemoPlace, open_place
@@ -144,6 +145,7 @@ class _Walk:
         if not (folder / "koboshi.toml").exists():
             # One that is there was made by a demo that was cut off; a project appears whole or not at all.
             init_project(folder, self.place.pack.name, seed=self.place.seed)
+        pin_new(self.place.home, folder)
         tests = folder / "workspace" / "test"
         if tests.is_dir():
             # What a person asks names no task's folder: it is asked of the shop that the test tasks are about.

@@ -8,16 +8,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from koboshi_policies import Policy, policy_layers
+from koboshi_policies import Policy
 from koboshi_runtime.config_values import Settings
 from koboshi_runtime.home import Home
 from koboshi_runtime.model import Model, PromptProfile
+from koboshi_runtime.opening import open_contributions
 from koboshi_runtime.project import Project, load_project
 from koboshi_runtime.registry import ModelEntry, Registry
 from koboshi_runtime.runner import Runner, RunSettings
 from koboshi_runtime.store import Store
 from koboshi_runtime.workermodel import WorkerModel, WorkerSettings
-from koboshi_tools import Tool, builtin_tools, load_tools_folder
+from koboshi_tools import Tool
 
 from .conditions import tuned_profile
 
@@ -38,9 +39,8 @@ class Workshop:
     def open(cls, home: Home, folder: Path, settings: Settings) -> "Workshop":
         """Open the store and the project in `folder`. Raises KoboshiError where one of them is wrong."""
         project = load_project(folder)
-        tools = {**builtin_tools(), **load_tools_folder(project.tools_folder)}
-        policy = Policy.load(policy_layers(project.policies))
-        return cls(home, Registry(home), Store.open(home.traces), project, policy, tools, settings)
+        opened = open_contributions(home, project)
+        return cls(home, Registry(home), Store.open(home.traces), project, opened.policy, opened.tools, settings)
 
     def close(self) -> None:
         """Close the store."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .context import echo_json, load_config_here, open_home, progress, project_dir, table
+from .trust import ask_for_trust
 
 _EVERY_SECONDS = 5.0
 
@@ -44,6 +45,7 @@ def eval_command(
 
     tasks = load_tasks(file)
     place = Place(open_home(), project_dir(), load_config_here().settings, files)
+    ask_for_trust(place.home, place.folder)
 
     async def measure() -> Evaluation:
         async with open_session(place, model_ref=ref, runs=len(tasks)) as session:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .context import echo_json
+from .context import echo_json, open_home
 
 
 @click.command()
@@ -18,8 +18,11 @@ def init(folder: Path, pack: str | None, seed: int, as_json: bool) -> None:
     Example: koboshi init my-shop --from shop
     """
     from ..templates_init import init_project
+    from ..trust import pin_new
 
+    home = open_home()
     made = init_project(folder, pack, seed=seed)
+    pin_new(home, made.root)
     if as_json:
         echo_json({"root": str(made.root), "tasks": made.tasks})
         return

@@ -12,6 +12,7 @@ import click
 from koboshi_tools import KoboshiError, UsageError
 
 from .context import echo_json, load_config_here, open_home, progress, project_dir
+from .trust import ask_for_trust
 
 if TYPE_CHECKING:
     from ..home import Home
@@ -81,6 +82,7 @@ def run(prompt: str | None, **options: Any) -> int:
     drawn = {f"run.{name}": options.pop(name) for name in ("temperature", "top_p", "seed", "jobs")}
     flags = RunFlags(sys.stdin.read() if prompt == "-" else prompt, **options)
     place = Place(open_home(), project_dir(), load_config_here(drawn).settings, flags.policy)
+    ask_for_trust(place.home, place.folder)
     started = utc_now()
     try:
         results = asyncio.run(_resume(flags, place) if flags.resume else _run(flags, place))

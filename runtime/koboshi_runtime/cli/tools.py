@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import click
 
 from koboshi_policies import offerable
-from koboshi_tools import Tool, UsageError, builtin_tools, load_tools_folder
+from koboshi_tools import Tool, UsageError, builtin_tools
 
+from ..opening import open_contributions
 from ..project import load_project
-from .context import echo_json, project_dir, table
+from .context import echo_json, open_home, project_dir, table
 from .policy import policy_here
+from .trust import ask_for_trust
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 # Enough to tell two digests apart on a screen.
@@ -26,14 +28,17 @@ class ToolsHere(NamedTuple):
 
 
 def tools_here(folder: Path | None) -> ToolsHere:
-    """Return the built-in tools and those of a project's folder. Raises UsageError for a bad tool or policy file."""
-    tools = builtin_tools()
-    chosen = tuple(tools)
-    if folder:
-        project = load_project(folder)
-        tools |= load_tools_folder(project.tools_folder)
-        chosen = project.select_tools(tools)
-    return ToolsHere(tools, offerable(chosen, policy_here(folder)))
+    """Return the built-in tools and those of a project's folder.
+
+    Raises UsageError for a bad tool or policy file, and UntrustedError.
+    """
+    if folder is None:
+        tools = builtin_tools()
+        return ToolsHere(tools, offerable(tools, policy_here(None)))
+    home, project = open_home(), load_project(folder)
+    ask_for_trust(home, folder)
+    opened = open_contributions(home, project)
+    return ToolsHere(dict(opened.tools), offerable(project.select_tools(opened.tools), opened.policy))
 
 
 @click.group(invoke_without_command=True)

@@ -27,6 +27,7 @@ VERBS: Mapping[str, Verb] = {
     "run": Verb(f"{_HERE}.run:run", "Run a prompt, a file of tasks, or the rest of a run that was cut off."),
     "eval": Verb(f"{_HERE}.eval:eval_command", "Measure a model on a task file."),
     "init": Verb(f"{_HERE}.init:init", "Make a project in a new or empty folder."),
+    "trust": Verb(f"{_HERE}.trust:trust", "Show what a project would run here, and agree to it."),
     "tasks": Verb(f"{_HERE}.tasks:tasks", "Look at tasks, and make them."),
     "traces": Verb(f"{_HERE}.traces:traces", "Look at recorded runs."),
     "outcome": Verb(f"{_HERE}.outcome:outcome", "Label runs, and list those without a label."),

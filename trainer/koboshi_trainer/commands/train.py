@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from koboshi_runtime.cli.context import echo_json, load_config_here, open_home, progress, project_dir
+from koboshi_runtime.cli.trust import ask_for_trust
 from koboshi_tools import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -185,8 +186,10 @@ def _workshop(flags: dict[str, Any]) -> "Iterator[Workshop]":
         raise UsageError(
             "there is no project here to train for", hint="Make one with `koboshi init DIR`, or name it with -C DIR."
         )
+    home = open_home()
+    ask_for_trust(home, folder)
     _step_back(settings.train)
-    workshop = Workshop.open(open_home(), folder, settings)
+    workshop = Workshop.open(home, folder, settings)
     try:
         yield workshop
     finally:
