@@ -3,20 +3,28 @@
 All rules of all layers that apply are collected and the strictest decides: deny, then ask, then modify, then allow.
 If none applies the call is denied: a policy that forgot a tool must not become permission. A rule that fails denies.
 Layers only name where a rule comes from: since the strictest wins, none can loosen another, and a deny of the system
-is final. `check` is pure; asking a person and recording the decision are the runtime's job.
+is final. `check` is pure; asking a person, counting calls and recording the decision are the runtime's job.
+
+Changing is no permission: what the `modify` rules make of a call is checked again, and some rule must allow it. A deny
+or an ask that holds for the call, or for anything that those rules could make of it in any order, holds for the call
+that is made. So a further `modify` rule can only add to what is looked at, and cannot lead a call around a deny.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from koboshi_tools import ToolCall, UsageError, hash_value
+from koboshi_tools import ToolCall, UsageError, canonical_json, hash_value
 
+from .circumstances import Circumstances
 from .decision import Decision, Verdict
-from .reading import read_rules
+from .reading import PolicyFile, read_policy_file
 from .rules import Rule
 
 _STRICTNESS = {Verdict.ALLOW: 0, Verdict.MODIFY: 1, Verdict.ASK: 2, Verdict.DENY: 3}
+# Calls that changing may lead to. Rules that set and clamp settle within a few; those that go on and on are a mistake.
+_MOST_REACHED = 32
+_NEW = Circumstances()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +46,36 @@ class PolicyLayer:
                 hint="A policy that is there must be readable.",
             ) from error
 
+    def read(self) -> list[PolicyFile]:
+        """Read the layer's files. Raises UsageError with file and line."""
+        return [read_policy_file(file, self.name) for file in self.files()]
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules of all layers in order; `hash` names what they say, wherever the files lie."""
+    """The rules that are obeyed, in order; `hash` names what they say, wherever the files lie.
+
+    `shadow` is the policy that would hold if the files in shadow mode were obeyed too; None where there are none.
+    """
 
     rules: tuple[Rule, ...]
     hash: str
+    shadow: "Policy | None" = None
+
+    @property
+    def rated(self) -> bool:
+        """Whether any rule, obeyed or in shadow mode, needs to know how often tools were called lately."""
+        rules = self.shadow.rules if self.shadow else self.rules
+        return any(not {"minute", "hour"}.isdisjoint(rule.text.limits) for rule in rules)
 
     @classmethod
     def load(cls, layers: Sequence[PolicyLayer]) -> "Policy":
         """Read every layer. Raises UsageError with file and line; nothing is skipped."""
-        rules = [rule for layer in layers for file in layer.files() for rule in read_rules(file, layer.name)]
-        return cls.of(rules)
+        files = [file for layer in layers for file in layer.read()]
+        obeyed = cls.of(rule for file in files if not file.shadow for rule in file.rules)
+        if not any(file.shadow for file in files):
+            return obeyed
+        return cls(obeyed.rules, obeyed.hash, cls.of(rule for file in files for rule in file.rules))
 
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> "Policy":
@@ -60,33 +85,121 @@ class Policy:
         return cls(rules=kept, hash=hash_value(said))
 
 
-def check(call: ToolCall, policy: Policy) -> Decision:
+def check(call: ToolCall, policy: Policy, now: Circumstances = _NEW) -> Decision:
     """Return the strictest decision among the rules that apply to `call`, the first of equals, or a denial."""
-    decisions = [decision for rule in policy.rules if (decision := _decide(rule, call))]
-    if not decisions:
-        return Decision(verdict=Verdict.DENY, reason=f"no rule allows this call of {call.name!r}")
-    return max(decisions, key=lambda decision: _STRICTNESS[decision.verdict])
-
-
-def offerable(tools: Iterable[str], policy: Policy) -> tuple[str, ...]:
-    """Return the tools that are not denied whatever their arguments, in the order given."""
-    return tuple(tool for tool in tools if _may_pass(tool, policy))
-
-
-def _may_pass(tool: str, policy: Policy) -> bool:
-    rules = [rule for rule in policy.rules if rule.names(tool)]
-    denied = any(rule.text.verdict is Verdict.DENY and not rule.text.arguments for rule in rules)
-    return not denied and any(rule.text.verdict is not Verdict.DENY for rule in rules)
-
-
-def _decide(rule: Rule, call: ToolCall) -> Decision | None:
+    rules = [rule for rule in policy.rules if rule.concerns(call.name, now.purpose)]
+    changing = [rule for rule in rules if rule.text.verdict is Verdict.MODIFY]
+    deciding = [rule for rule in rules if rule.text.verdict is not Verdict.MODIFY]
     try:
-        if not rule.applies(call):
+        settled = _settle(call, changing, now)
+        others = _reachable(call, changing, now) if changing else ()
+    except _RuleError as failed:
+        return _decision(failed.rule, Verdict.DENY, str(failed))
+    ruled = _ruled(settled.call, deciding, now)
+    held = [found for each in others for found in _ruled(each, deciding, now) if found.verdict is not Verdict.ALLOW]
+    strictest = max([*held, *ruled], key=_strictness, default=None)
+    if strictest is None or (not ruled and strictest.verdict is not Verdict.DENY):
+        return Decision(verdict=Verdict.DENY, reason=f"no rule allows this call of {call.name!r}")
+    if settled.by is None or strictest.verdict is Verdict.DENY:
+        return strictest
+    arguments = settled.call.arguments
+    if strictest.verdict is Verdict.ALLOW:
+        strictest = _decision(settled.by, Verdict.MODIFY, settled.by.text.reason)
+    return strictest.model_copy(update={"arguments": arguments})
+
+
+def matching(call: ToolCall, policy: Policy, now: Circumstances = _NEW) -> list[Decision]:
+    """Return what each rule that applies to `call` as it stands says of it, in order: what `check` chooses from."""
+    return [
+        _decision(rule, rule.text.verdict, rule.text.reason) if rule.text.verdict is Verdict.MODIFY else decided
+        for rule in policy.rules
+        if rule.concerns(call.name, now.purpose) and (decided := _decide(rule, call, now))
+    ]
+
+
+def offerable(tools: Iterable[str], policy: Policy, purpose: str = "work") -> tuple[str, ...]:
+    """Return the tools that are not denied whatever their arguments in runs for `purpose`, in the order given."""
+    return tuple(tool for tool in tools if _may_pass(tool, policy, purpose))
+
+
+def _may_pass(tool: str, policy: Policy, purpose: str) -> bool:
+    texts = [rule.text for rule in policy.rules if rule.concerns(tool, purpose)]
+    denied = any(text.verdict is Verdict.DENY and text.unconditional for text in texts)
+    return not denied and any(text.verdict in (Verdict.ALLOW, Verdict.ASK) for text in texts)
+
+
+class _RuleError(Exception):
+    """A rule that changes calls cannot be followed; `rule` is the one that failed."""
+
+    def __init__(self, rule: Rule, reason: str) -> None:
+        super().__init__(reason)
+        self.rule = rule
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What is left when no rule changes the call any more, and the last rule that did."""
+
+    call: ToolCall
+    by: Rule | None
+
+
+def _settle(call: ToolCall, changing: Sequence[Rule], now: Circumstances) -> _Settled:
+    """Apply the first rule that changes the call until none does. Raises _RuleError."""
+    found = _Settled(call, None)
+    for _ in range(_MOST_REACHED):
+        steps = ((rule, _changed(rule, found.call, now)) for rule in changing)
+        following = next(((rule, made) for rule, made in steps if made != found.call), None)
+        if following is None:
+            return found
+        found = _Settled(following[1], following[0])
+    raise _RuleError(changing[0], f"the rules that change this call do not settle within {_MOST_REACHED} changes")
+
+
+def _reachable(call: ToolCall, changing: Sequence[Rule], now: Circumstances) -> list[ToolCall]:
+    """Return the call and all that the rules make of it in any order. Raises _RuleError if there are too many."""
+    found = [call]
+    seen = {canonical_json(call.arguments)}
+    for each in found:
+        for rule in changing:
+            made = _changed(rule, each, now)
+            key = canonical_json(made.arguments)
+            if key not in seen:
+                seen.add(key)
+                found.append(made)
+            if len(found) > _MOST_REACHED:
+                raise _RuleError(rule, f"the rules that change this call lead to more than {_MOST_REACHED} others")
+    return found
+
+
+def _changed(rule: Rule, call: ToolCall, now: Circumstances) -> ToolCall:
+    try:
+        return rule.changed(call) if rule.applies(call, now.purpose) else call
+    except Exception as error:
+        raise _RuleError(rule, _failure(error)) from error
+
+
+def _ruled(call: ToolCall, rules: Sequence[Rule], now: Circumstances) -> list[Decision]:
+    return [decision for rule in rules if (decision := _decide(rule, call, now))]
+
+
+def _decide(rule: Rule, call: ToolCall, now: Circumstances) -> Decision | None:
+    try:
+        if not rule.applies(call, now.purpose):
             return None
     except Exception as error:
         # Whatever keeps a rule from being looked at must not keep it from forbidding.
-        return _decision(rule, Verdict.DENY, f"the rule failed: {type(error).__name__}: {error}")
-    return _decision(rule, rule.text.verdict, rule.text.reason)
+        return _decision(rule, Verdict.DENY, _failure(error))
+    spent = rule.spent(now)
+    return _decision(rule, Verdict.DENY, spent) if spent else _decision(rule, rule.text.verdict, rule.text.reason)
+
+
+def _failure(error: Exception) -> str:
+    return f"the rule failed: {type(error).__name__}: {error}"
+
+
+def _strictness(decision: Decision) -> int:
+    return _STRICTNESS[decision.verdict]
 
 
 def _decision(rule: Rule, verdict: Verdict, reason: str) -> Decision:
@@ -94,4 +207,5 @@ def _decision(rule: Rule, verdict: Verdict, reason: str) -> Decision:
 
 
 def _said(rule: Rule) -> dict[str, object]:
-    return rule.text.model_dump(mode="json", exclude={"name"})
+    """Return what a rule does: what it is called and its examples decide nothing."""
+    return rule.text.model_dump(mode="json", exclude={"name", "match", "not_match"}, exclude_defaults=True)

@@ -1,12 +1,14 @@
 """Read a policy file: TOML with `[[rule]]` tables, each rule with the line of its header.
 
-A file is taken whole or not at all: one unknown key, bad verdict or bad pattern refuses it, because a policy that is
-half understood is not the policy that was written.
+A file is taken whole or not at all: one unknown key, bad verdict, bad pattern or failing example refuses it, because a
+policy that is half understood is not the policy that was written. `mode = "shadow"` at its top keeps its rules from
+being obeyed: what they would decide is recorded beside what is done.
 """
 
 import re
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 
 from koboshi_tools import UsageError
 
+from .examples import failed_examples
 from .rules import Rule, RuleText
 
 # Strings and comments are matched first, so that a header inside them is none.
@@ -26,16 +29,31 @@ _HEADER_OR_SKIPPED = re.compile(
     r"(?P<header>\[\[[ \t]*rule[ \t]*\]\])",
     re.DOTALL,
 )
-_HINT = 'A rule reads: [[rule]], tools = ["calculator"], verdict = "allow" | "ask" | "deny".'
+_HINT = 'A rule reads: [[rule]], tools = ["calculator"], verdict = "allow" | "ask" | "deny" | "modify".'
+_MODES = ("enforced", "shadow")
 
 
-def read_rules(path: Path, layer: str) -> tuple[Rule, ...]:
-    """Return the rules of one file in their order. Raises UsageError naming file and line."""
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """The rules of one file; those of one in shadow mode are looked at and not obeyed."""
+
+    rules: tuple[Rule, ...]
+    shadow: bool
+
+
+def read_policy_file(path: Path, layer: str, *, examples: bool = True) -> PolicyFile:
+    """Return the rules of one file in their order. Raises UsageError naming file and line.
+
+    `examples` False leaves out the tests that the rules carry, for who wants to see all that fail.
+    """
     text = _text(path)
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path}:{_error_line(error, text)}: {error}", hint="Correct the TOML.") from error
+    mode = content.pop("mode", "enforced")
+    if mode not in _MODES:
+        raise UsageError(f"{path}: mode is {mode!r}", hint=f"Write one of: {', '.join(_MODES)}.")
     unknown = sorted(set(content) - {"rule"})
     if unknown:
         raise UsageError(f"{path}: unknown key {unknown[0]!r}", hint=_HINT)
@@ -46,7 +64,12 @@ def read_rules(path: Path, layer: str) -> tuple[Rule, ...]:
     rules = [_rule(table, path=path, layer=layer, line=line) for table, line in zip(tables, lines, strict=True)]
     named = [rule if rule.name else rule.model_copy(update={"name": f"rule-{n}"}) for n, rule in enumerate(rules, 1)]
     _refuse_twins(named)
-    return tuple(named)
+    for rule in named if examples else ():
+        for said in failed_examples(rule):
+            raise UsageError(
+                f"{path}:{rule.line}: {said}", hint="Mend the rule or its example; `koboshi policy test` shows all."
+            )
+    return PolicyFile(rules=tuple(named), shadow=mode == "shadow")
 
 
 def _text(path: Path) -> str:
@@ -76,7 +99,8 @@ def _rule(table: Any, *, path: Path, layer: str, line: int) -> Rule:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{path}:{line}: {where}: {_plain(first['type'], first['msg'])}", hint=_HINT) from error
+        said = f"{where}: " * bool(where) + _plain(first["type"], first["msg"])
+        raise UsageError(f"{path}:{line}: {said}", hint=_HINT) from error
     return Rule(text=written, name=written.name or "", layer=layer, file=str(path), line=line)
 
 

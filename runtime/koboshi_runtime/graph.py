@@ -15,7 +15,10 @@ from langgraph.graph import END, START, StateGraph  # noqa: E402 - telemetry mus
 from langgraph.runtime import Runtime  # noqa: E402
 from langgraph.types import Command, interrupt  # noqa: E402
 
+from koboshi_policies import Answer  # noqa: E402
+
 from . import nodes  # noqa: E402
+from .approvals import take_approval  # noqa: E402
 from .live import LiveRun  # noqa: E402
 from .records import CallIntent  # noqa: E402
 from .thread_state import ThreadStateSaver  # noqa: E402
@@ -61,10 +64,13 @@ class Agent:
         )
         return result
 
-    async def _answer(self, live: LiveRun, question: Any) -> bool:
+    async def _answer(self, live: LiveRun, question: Any) -> Answer:
         """Ask the run's asker. The run stays `running`: if its process dies waiting, it can be resumed."""
         asker = live.plan.asker
-        return asker is not None and await asker.ask(live.run_id, CallIntent.model_validate(question))
+        intent = CallIntent.model_validate(question)
+        if take_approval(live.store, intent, live.plan.policy.hash):
+            return Answer.APPROVED
+        return Answer.UNATTENDED if asker is None else await asker.ask(live.run_id, intent)
 
 
 def _build() -> Any:
@@ -91,8 +97,8 @@ async def _generate(state: RunState, runtime: Runtime[LiveRun]) -> RunState:
 
 
 async def _check(state: RunState, runtime: Runtime[LiveRun]) -> RunState:
-    def approve(intent: CallIntent) -> bool:
-        return bool(interrupt(intent.model_dump(mode="json")))
+    def approve(intent: CallIntent) -> Answer:
+        return Answer(interrupt(intent.model_dump(mode="json")))
 
     return _state(runtime.context, await nodes.check_calls(runtime.context, approve))
 

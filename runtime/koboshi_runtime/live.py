@@ -7,16 +7,18 @@ LangGraph's state holds only counters, the store holds the steps, and `revive` m
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from koboshi_policies import Policy
+from koboshi_policies import Answer, Circumstances, Policy
 from koboshi_tools import Tool, ToolCall, ToolSpec
 
 from . import prompt
+from .call_counts import CallCounts
 from .checkers import CheckSettings, ProjectCheck
 from .model import Constraint, FinishReason, Model, Piece
 from .parse import InvalidReply, ParsedReply, parse_reply
@@ -37,8 +39,8 @@ class CommitDue(Enum):
 class Asker(Protocol):
     """Whoever can be asked whether a call may be made."""
 
-    async def ask(self, run_id: str, intent: CallIntent) -> bool:
-        """Return whether the call is approved."""
+    async def ask(self, run_id: str, intent: CallIntent) -> Answer:
+        """Return what became of the question."""
         ...
 
 
@@ -59,6 +61,7 @@ class RunPlan:
     checks: tuple[ProjectCheck, ...] = ()
     check_settings: CheckSettings = field(default_factory=CheckSettings)
     asker: Asker | None = None
+    counts: CallCounts | None = None
     constrained: bool = True
     max_calls_per_turn: int = 4
 
@@ -90,6 +93,7 @@ class LiveRun:
     pending: list[Segment] = field(default_factory=list)
     turn: TurnRecord | None = None
     parsed: ParsedReply | None = None
+    checked: list[CallIntent] = field(default_factory=list)
     intents: list[CallIntent] = field(default_factory=list)
     calls: list[CallRecord] = field(default_factory=list)
     end: RunEnd | None = None
@@ -122,7 +126,7 @@ class LiveRun:
 
     async def keep(self, turn: TurnRecord, parsed: ParsedReply) -> None:
         """Take over a turn: its segments, and its reply if that stays in the prompt, are context from now on."""
-        self.turn, self.parsed, self.intents = turn, parsed, []
+        self.turn, self.parsed, self.intents, self.checked = turn, parsed, [], []
         self.tokens += len(turn.reply.ids)
         self.invalid_calls += parsed.calls_begun if isinstance(parsed, InvalidReply) else 0
         for segment in turn.segments:
@@ -151,6 +155,14 @@ class LiveRun:
     def last_calls(self) -> list[CallRecord]:
         """Return the calls of the last turn that have a result, none if it was invalid."""
         return [] if self.turn is None else [call for call in self.calls if call.intent.step_index == self.turn.index]
+
+    def circumstances(self, turn: Mapping[str, int]) -> Circumstances:
+        """Return what the next decision depends on; `turn` counts the calls of this turn that were permitted."""
+        purpose = self.plan.header.purpose
+        in_run = Counter(record.intent.call.name for record in self.calls if record.intent.decision.permits)
+        if self.plan.counts is not None and self.plan.policy.rated:
+            return self.plan.counts.around(purpose, in_run, turn)
+        return Circumstances(purpose, in_run + Counter(turn))
 
     def calls_made(self) -> tuple[ToolCall, ...]:
         """Return every call of the run so far, in order."""

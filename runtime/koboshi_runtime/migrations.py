@@ -131,7 +131,35 @@ def m003_search(db: Database) -> None:
         db.table(table).enable_fts(columns, create_triggers=True, tokenize="unicode61")
 
 
-SCHEMA_VERSION = 3
+_APPROVALS = """
+ALTER TABLE decisions ADD COLUMN arguments TEXT;
+ALTER TABLE decisions ADD COLUMN asked TEXT;
+UPDATE decisions SET asked = 'approved' WHERE CAST(reason AS TEXT) LIKE '%; approved by a person';
+UPDATE decisions SET asked = 'refused' WHERE CAST(reason AS TEXT) LIKE '%; refused by a person';
+UPDATE decisions SET asked = 'unattended' WHERE CAST(reason AS TEXT) LIKE '%; nobody is attending to be asked';
+CREATE TABLE shadow_decisions (
+  call_id INTEGER PRIMARY KEY REFERENCES tool_calls (call_id) ON DELETE CASCADE, verdict TEXT NOT NULL,
+  reason TEXT NOT NULL, rule TEXT, file TEXT, line INTEGER, layer TEXT, arguments TEXT, decided_at TEXT NOT NULL
+);
+CREATE TABLE approvals (
+  id INTEGER PRIMARY KEY, approval_id TEXT NOT NULL UNIQUE, call_hash TEXT NOT NULL, idempotency_key TEXT NOT NULL,
+  run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE, tool TEXT NOT NULL, arguments TEXT NOT NULL,
+  tool_version TEXT, policy_hash TEXT NOT NULL,
+  reason TEXT NOT NULL, attended INTEGER NOT NULL, asked_at TEXT NOT NULL, expires_at TEXT NOT NULL,
+  answer TEXT, who TEXT, why TEXT, answered_at TEXT, used_by TEXT
+);
+CREATE INDEX approvals_by_call ON approvals (call_hash);
+CREATE INDEX tool_calls_by_time ON tool_calls (intent_at);
+"""
+
+
+@migrations()
+def m004_approvals(db: Database) -> None:
+    """Keep what a policy changed of a call, what became of an ask, shadow decisions, and questions to a person."""
+    _run_script(db, _APPROVALS)
+
+
+SCHEMA_VERSION = 4
 """The number of migrations: what `PRAGMA user_version` says of a file that this koboshi wrote."""
 
 

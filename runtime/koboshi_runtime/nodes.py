@@ -6,14 +6,16 @@ it is made, and its result is on disk before the next one is: that is why no eff
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Literal, assert_never
 
-from koboshi_policies import Decision, Verdict, check
+from koboshi_policies import Answer, Decision, Verdict, check
 from koboshi_tools import EffectClass, Tool, ToolCall, ToolContext, ToolResult, Transport
 from koboshi_tools import execute as execute_call
 
 from . import prompt
+from .approvals import question, take_approval
 from .checkers import Finished, judge, judge_checks
 from .live import CommitDue, LiveRun
 from .model import GenerateRequest, Reply
@@ -39,6 +41,12 @@ NodeName = Literal["generate", "check", "act", "observe", "finish"]
 # The same call with the same result three times over: it will not get better by a fourth.
 _LOOP_REPEATS = 3
 
+_SAID = {
+    Answer.APPROVED: "approved by a person",
+    Answer.REFUSED: "refused by a person",
+    Answer.EXPIRED: "nobody answered in time",
+    Answer.UNATTENDED: "nobody is attending to be asked",
+}
 _IN_DOUBT = "An earlier attempt at this call was cut off: whether it had its effect is not known."
 
 
@@ -113,30 +121,48 @@ def _spent(live: LiveRun) -> EndReason | None:
     return None
 
 
-async def check_calls(live: LiveRun, approve: Callable[[CallIntent], bool]) -> NodeName:
+async def check_calls(live: LiveRun, approve: Callable[[CallIntent], Answer]) -> NodeName:
     """Decide on each call of the turn and record the intents; `approve` asks a person, and may suspend the run."""
     if not isinstance(live.parsed, CallReply) or live.turn is None:
         raise AssertionError("check follows a turn with calls")
     # No call of this turn is on disk yet, so none can be in doubt.
     live.resumed = False
-    intents = [_intent(live, live.turn.index, index, call) for index, call in enumerate(live.parsed.calls)]
-    live.intents = [_asked(live, intent, approve) for intent in intents]
+    permitted: Counter[str] = Counter()
+    live.intents = []
+    for index, call in enumerate(live.parsed.calls):
+        if index == len(live.checked):
+            # Kept for when this runs again with an answer: what is due to the clock must not be decided twice.
+            live.checked.append(_intent(live, index, call, permitted))
+        intent = _asked(live, live.checked[index], approve)
+        permitted[call.name] += intent.decision.permits
+        live.intents.append(intent)
     for intent in live.intents:
-        live.recorder.intent(intent)
+        _keep(live, intent)
     if any(intent.has_effect for intent in live.intents):
         live.commit_due = CommitDue.NOW
     return "act"
 
 
-def _intent(live: LiveRun, step: int, index: int, call: ToolCall) -> CallIntent:
+def _keep(live: LiveRun, intent: CallIntent) -> None:
+    plan = live.plan
+    live.recorder.intent(intent)
+    if intent.decision.permits and plan.counts is not None:
+        plan.counts.add(plan.header.purpose, intent.call.name, intent.idempotency_key)
+    if intent.decision.asked is Answer.UNATTENDED and plan.header.purpose is Purpose.WORK:
+        live.recorder.add(question(live.run_id, intent, plan.policy.hash, attended=False))
+
+
+def _intent(live: LiveRun, index: int, call: ToolCall, permitted: Counter[str]) -> CallIntent:
+    step = live.turn.index if live.turn else 0
     tool = live.plan.tools.get(call.name)
     foreign = call.name in live.plan.foreign
-    decision = _foreign_decision(call) if foreign else check(call, live.plan.policy)
+    policy, now = live.plan.policy, live.circumstances(permitted)
     return CallIntent(
         step_index=step,
         call_index=index,
         call=call,
-        decision=decision,
+        decision=_foreign_decision(call) if foreign else check(call, policy, now),
+        shadow=None if foreign or policy.shadow is None else check(call, policy.shadow, now),
         tool_version=None if foreign or tool is None else tool.version,
         tool_digest=None if foreign or tool is None else tool.digest,
         effect=None if foreign or tool is None else tool.effect.value,
@@ -151,20 +177,25 @@ def _foreign_decision(call: ToolCall) -> Decision:
     )
 
 
-def _asked(live: LiveRun, intent: CallIntent, approve: Callable[[CallIntent], bool]) -> CallIntent:
-    if intent.decision.verdict is not Verdict.ASK:
+def _asked(live: LiveRun, intent: CallIntent, approve: Callable[[CallIntent], Answer]) -> CallIntent:
+    decision = intent.decision
+    if decision.verdict is not Verdict.ASK:
         return intent
-    if live.plan.asker is None:
-        refused = intent.decision.model_copy(
-            update={"verdict": Verdict.DENY, "reason": f"{intent.decision.reason}; nobody is attending to be asked"}
-        )
-        return intent.model_copy(update={"decision": refused})
-    verdict = Verdict.ALLOW if approve(intent) else Verdict.DENY
-    who = "approved" if verdict is Verdict.ALLOW else "refused"
-    decision = intent.decision.model_copy(
-        update={"verdict": verdict, "reason": f"{intent.decision.reason}; {who} by a person"}
-    )
-    return intent.model_copy(update={"decision": decision})
+    # With somebody to ask, `approve` is called for each such call, also when this runs again with the answers: they are
+    # told apart by their order alone.
+    answer = approve(intent) if live.plan.asker is not None else _unattended(live, intent)
+    permitted = Verdict.ALLOW if decision.arguments is None else Verdict.MODIFY
+    said = {
+        "verdict": permitted if answer is Answer.APPROVED else Verdict.DENY,
+        "reason": f"{decision.reason}; {_SAID[answer]}",
+        "asked": answer,
+    }
+    return intent.model_copy(update={"decision": decision.model_copy(update=said)})
+
+
+def _unattended(live: LiveRun, intent: CallIntent) -> Answer:
+    approved = take_approval(live.store, intent, live.plan.policy.hash)
+    return Answer.APPROVED if approved else Answer.UNATTENDED
 
 
 async def act(live: LiveRun) -> NodeName:
@@ -205,7 +236,7 @@ async def _make(live: LiveRun, intent: CallIntent) -> bool:
 async def _repeat(live: LiveRun, intent: CallIntent) -> bool:
     """Ask whether a call that may have had its effect is to be made again; nobody to ask means no."""
     asker = live.plan.asker
-    return asker is not None and await asker.ask(live.run_id, intent)
+    return asker is not None and await asker.ask(live.run_id, intent) is Answer.APPROVED
 
 
 def _record(live: LiveRun, intent: CallIntent, result: ToolResult) -> None:
@@ -217,14 +248,14 @@ async def _result(live: LiveRun, intent: CallIntent) -> ToolResult:
     call, plan = intent.call, live.plan
     if call.name in plan.foreign:
         return ToolResult(transport=Transport.NOT_EXECUTED, output="")
-    if intent.decision.verdict is not Verdict.ALLOW:
+    if not intent.decision.permits:
         return ToolResult(transport=Transport.DENIED, output=f"Denied: {intent.decision.reason}.")
     tool = plan.tools[call.name]
     if _unreplayable(live, tool):
         return ToolResult(transport=Transport.NOT_EXECUTED, output="not replayable outside real work")
     context = ToolContext(workspace=plan.workspace, settings=plan.tool_settings.get(call.name, {}))
     return await execute_call(
-        call,
+        intent.made,
         tool,
         context,
         timeout_s=plan.budgets.tool_seconds,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from koboshi_policies import Decision, Verdict
+from koboshi_policies import Decision
 from koboshi_tools import EffectClass, Frozen, ToolCall, ToolResult, ToolSpec
 
 from .model import PromptProfile, Reply
@@ -165,7 +165,10 @@ class TurnRecord(Frozen):
 
 
 class CallIntent(Frozen):
-    """A call about to be decided and made. `idempotency_key` names it for ever: an effect happens once per key."""
+    """A call about to be decided and made. `idempotency_key` names it for ever: an effect happens once per key.
+
+    `shadow` is what the policy would have said if its files in shadow mode were obeyed; None where there are none.
+    """
 
     step_index: int
     call_index: int
@@ -176,11 +179,18 @@ class CallIntent(Frozen):
     effect: str | None
     idempotent: bool
     idempotency_key: str
+    shadow: Decision | None = None
+
+    @property
+    def made(self) -> ToolCall:
+        """The call as it is made: what the model asked for, or what a rule made of it."""
+        changed = self.decision.arguments
+        return self.call if changed is None else ToolCall(name=self.call.name, arguments=changed)
 
     @property
     def has_effect(self) -> bool:
         """Whether the call may be made and does more than read."""
-        return self.decision.verdict is Verdict.ALLOW and self.effect not in (None, EffectClass.READ)
+        return self.decision.permits and self.effect not in (None, EffectClass.READ)
 
 
 class CallRecord(Frozen):

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from koboshi_policies import Policy, offerable
+from koboshi_policies import Answer, Policy, offerable
 from koboshi_tools import EffectClass, Frozen, KoboshiError, Tool, ToolSpec, Transport, UsageError
 
 from . import prompt
+from .call_counts import CallCounts
 from .checkers import CheckSettings
 from .graph import Agent
 from .ids import new_id
@@ -59,7 +60,10 @@ class RunSettings:
 
 
 class RunResult(Frozen):
-    """What became of one run; `calls_begun` and `invalid_calls` count every call that the model opened."""
+    """What became of one run; `calls_begun` and `invalid_calls` count every call that the model opened.
+
+    `unattended` counts the calls that were refused because a person was to be asked and nobody was there.
+    """
 
     run_id: str
     task_id: str | None
@@ -76,6 +80,7 @@ class RunResult(Frozen):
     output_tokens: int
     seconds: float
     model_hash: str
+    unattended: int = 0
 
 
 @dataclass(slots=True)
@@ -89,6 +94,10 @@ class Runner:
     store: Store
     settings: RunSettings
     agent: Agent = field(default_factory=Agent)
+    counts: CallCounts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counts = CallCounts(self.store)
 
     async def run(
         self, task: Task, *, sample: int = 0, model: Model | None = None, demonstration: bool = False
@@ -204,6 +213,7 @@ class Runner:
             checks=self.project.checks,
             check_settings=self.settings.check_settings,
             asker=self.settings.asker,
+            counts=self.counts,
             constrained=self.settings.constrained,
         )
 
@@ -231,7 +241,8 @@ class Runner:
         )
 
     def _offered(self, task: Task) -> tuple[ToolSpec, ...]:
-        allowed = offerable([name for name in self.project.select_tools(self.tools) if name in self.tools], self.policy)
+        chosen = [name for name in self.project.select_tools(self.tools) if name in self.tools]
+        allowed = offerable(chosen, self.policy, self.settings.purpose)
         offered = offered_tools(task, allowed)
         return (*(self.tools[name].spec for name in offered.names), *offered.specs)
 
@@ -277,4 +288,5 @@ def result_of(live: LiveRun) -> RunResult:
         output_tokens=live.tokens,
         seconds=live.seconds(),
         model_hash=live.plan.header.model_hash,
+        unattended=sum(record.intent.decision.asked is Answer.UNATTENDED for record in live.calls),
     )

@@ -13,7 +13,7 @@ import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -245,6 +245,10 @@ class Store:
             log_bytes=log.stat().st_size if log.exists() else 0,
             **counts,
         )
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Give one read-only snapshot to a module of the store's that asks questions of its own."""
+        return self._reading()
 
     def _write(self, statements: Sequence[Statement]) -> None:
         self.submit(tuple(statements)).result()

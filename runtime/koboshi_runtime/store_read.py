@@ -19,8 +19,11 @@ Segments = dict[int, tuple[str, tuple[int, ...]]]
 """Segments already decoded, by their id: text and ids."""
 
 _CALLS = """
-SELECT c.*, d.verdict, d.reason, d.rule, d.file, d.line, d.layer
+SELECT c.*, d.verdict, d.reason, d.rule, d.file, d.line, d.layer, d.arguments AS made_arguments, d.asked,
+  s.verdict AS shadow_verdict, s.reason AS shadow_reason, s.rule AS shadow_rule, s.file AS shadow_file,
+  s.line AS shadow_line, s.layer AS shadow_layer, s.arguments AS shadow_made_arguments, NULL AS shadow_asked
 FROM tool_calls c JOIN decisions d ON d.decision_id = (SELECT max(decision_id) FROM decisions WHERE call_id = c.call_id)
+LEFT JOIN shadow_decisions s ON s.call_id = c.call_id
 """
 
 
@@ -128,23 +131,28 @@ def _intent(row: sqlite3.Row) -> CallIntent:
         step_index=row["step_index"],
         call_index=row["call_index"],
         call=ToolCall(name=unpack_text(row["tool"]), arguments=unpack_json(row["arguments"])),
-        decision=_decision(row),
+        decision=read_decision(row),
         tool_version=row["tool_version"],
         tool_digest=row["tool_digest"],
         effect=row["effect"],
         idempotent=bool(row["idempotent"]),
         idempotency_key=row["idempotency_key"],
+        shadow=None if row["shadow_verdict"] is None else read_decision(row, "shadow_"),
     )
 
 
-def _decision(row: sqlite3.Row) -> Decision:
+def read_decision(row: sqlite3.Row, prefix: str = "") -> Decision:
+    """Return the decision in the columns of a call's row that begin with `prefix`."""
+    changed = row[f"{prefix}made_arguments"]
     return Decision(
-        verdict=row["verdict"],
-        reason=unpack_text(row["reason"]),
-        rule=unpack_optional(row["rule"]),
-        file=unpack_optional(row["file"]),
-        line=row["line"],
-        layer=unpack_optional(row["layer"]),
+        verdict=row[f"{prefix}verdict"],
+        reason=unpack_text(row[f"{prefix}reason"]),
+        rule=unpack_optional(row[f"{prefix}rule"]),
+        file=unpack_optional(row[f"{prefix}file"]),
+        line=row[f"{prefix}line"],
+        layer=unpack_optional(row[f"{prefix}layer"]),
+        arguments=None if changed is None else unpack_json(changed),
+        asked=row[f"{prefix}asked"],
     )
 
 

@@ -1,6 +1,7 @@
 """What one run records between two commits, held in memory until it is committed as one unit."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from koboshi_tools import ToolResult
@@ -39,6 +40,10 @@ class RunRecorder:
     def result(self, idempotency_key: str, result: ToolResult) -> None:
         """Give a call its one result."""
         self._buffer += write.add_result(idempotency_key, result)
+
+    def add(self, statements: Iterable[write.Statement]) -> None:
+        """Add what another module of the store's makes of a value."""
+        self._buffer += statements
 
     def outcome(self, outcome: Outcome) -> None:
         """Append a label."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from koboshi_policies import Decision
 from koboshi_tools import ToolResult, hash_bytes
 
 from .ids import prompt_hash, utc_now
@@ -159,16 +160,34 @@ def add_intent(run_id: str, intent: CallIntent) -> list[Statement]:
         "idempotency_key": intent.idempotency_key,
         "intent_at": utc_now(),
     }
-    decided = Statement(
-        "INSERT INTO decisions (call_id, verdict, reason, rule, file, line, layer, decided_at) "
-        "SELECT call_id, ?, ?, ?, ?, ?, ?, ? FROM tool_calls WHERE idempotency_key = ? AND run_id = ?",
-        (
-            *(decision.verdict, pack_text(decision.reason), pack_optional(decision.rule), pack_optional(decision.file)),
-            *(decision.line, pack_optional(decision.layer), utc_now(), intent.idempotency_key, run_id),
-        ),
+    statements = [insert("tool_calls", columns, conflict="ON CONFLICT (idempotency_key) DO NOTHING")]
+    statements.append(_decided("decisions", run_id, intent, {**_decision(intent.decision), "asked": decision.asked}))
+    if intent.shadow is not None:
+        statements.append(_decided("shadow_decisions", run_id, intent, _decision(intent.shadow)))
+    return statements
+
+
+def _decision(decision: Decision) -> dict[str, Column]:
+    return {
+        "verdict": decision.verdict,
+        "reason": pack_text(decision.reason),
+        "rule": pack_optional(decision.rule),
+        "file": pack_optional(decision.file),
+        "line": decision.line,
+        "layer": pack_optional(decision.layer),
+        "arguments": None if decision.arguments is None else pack_json(decision.arguments),
+        "decided_at": utc_now(),
+    }
+
+
+def _decided(table: str, run_id: str, intent: CallIntent, columns: Mapping[str, Column]) -> Statement:
+    marks = ", ".join("?" * len(columns))
+    return Statement(
+        f"INSERT OR REPLACE INTO {table} (call_id, {', '.join(columns)}) "
+        f"SELECT call_id, {marks} FROM tool_calls WHERE idempotency_key = ? AND run_id = ?",
+        (*columns.values(), intent.idempotency_key, run_id),
         must_change=f"The idempotency key {intent.idempotency_key} belongs to a call of another run.",
     )
-    return [insert("tool_calls", columns, conflict="ON CONFLICT (idempotency_key) DO NOTHING"), decided]
 
 
 def add_result(idempotency_key: str, result: ToolResult) -> list[Statement]:

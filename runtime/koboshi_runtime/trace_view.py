@@ -7,6 +7,7 @@ another line.
 from collections.abc import Iterable
 
 from koboshi_policies.decision import Decision
+from koboshi_tools import canonical_json
 
 from .ids import SHORT_ID
 from .records import CallRecord, Trajectory, TurnRecord
@@ -77,6 +78,8 @@ def _turn_lines(turn: TurnRecord, calls: Iterable[CallRecord], full: bool) -> li
 def _call_lines(call: CallRecord, full: bool) -> list[str]:
     arguments = ", ".join(f"{plain(name)}={plain(repr(value))}" for name, value in call.intent.call.arguments.items())
     lines = [f"    call {plain(call.intent.call.name)}({arguments})", f"      {_decision(call.intent.decision)}"]
+    if call.intent.shadow is not None:
+        lines.append(f"      in shadow: {_decision(call.intent.shadow)}")
     if call.result is None:
         return [*lines, "      in doubt: begun, and no result is recorded"]
     verdict = f", the tool says {call.result.verdict}" if call.result.verdict else ""
@@ -88,7 +91,8 @@ def _call_lines(call: CallRecord, full: bool) -> list[str]:
 def _decision(decision: Decision) -> str:
     place = f" ({plain(decision.file)}:{decision.line})" if decision.file else ""
     rule = f" by {plain(decision.rule)}{place}" if decision.rule else ""
-    return f"{decision.verdict}{rule}: {plain(decision.reason)}"
+    made = "" if decision.arguments is None else f"; made with {plain(canonical_json(decision.arguments))}"
+    return f"{decision.verdict}{rule}: {plain(decision.reason)}{made}"
 
 
 def _text(text: str, indent: int, full: bool) -> list[str]:

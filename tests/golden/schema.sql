@@ -61,7 +61,7 @@ CREATE INDEX tool_calls_by_tool ON tool_calls (tool, transport);
 CREATE TABLE decisions (
   decision_id INTEGER PRIMARY KEY, call_id INTEGER NOT NULL REFERENCES tool_calls (call_id) ON DELETE CASCADE,
   verdict TEXT NOT NULL, reason TEXT NOT NULL, rule TEXT, file TEXT, line INTEGER, layer TEXT, decided_at TEXT NOT NULL
-);
+, arguments TEXT, asked TEXT);
 CREATE INDEX decisions_by_call ON decisions (call_id);
 CREATE TABLE outcomes (
   outcome_id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE, label TEXT NOT NULL,
@@ -143,3 +143,16 @@ CREATE TRIGGER "tool_calls_au" AFTER UPDATE ON "tool_calls" BEGIN
   INSERT INTO "tool_calls_fts" ("tool_calls_fts", rowid, "arguments", "output") VALUES('delete', old.rowid, old."arguments", old."output");
   INSERT INTO "tool_calls_fts" (rowid, "arguments", "output") VALUES (new.rowid, new."arguments", new."output");
 END;
+CREATE TABLE shadow_decisions (
+  call_id INTEGER PRIMARY KEY REFERENCES tool_calls (call_id) ON DELETE CASCADE, verdict TEXT NOT NULL,
+  reason TEXT NOT NULL, rule TEXT, file TEXT, line INTEGER, layer TEXT, arguments TEXT, decided_at TEXT NOT NULL
+);
+CREATE TABLE approvals (
+  id INTEGER PRIMARY KEY, approval_id TEXT NOT NULL UNIQUE, call_hash TEXT NOT NULL, idempotency_key TEXT NOT NULL,
+  run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE, tool TEXT NOT NULL, arguments TEXT NOT NULL,
+  tool_version TEXT, policy_hash TEXT NOT NULL,
+  reason TEXT NOT NULL, attended INTEGER NOT NULL, asked_at TEXT NOT NULL, expires_at TEXT NOT NULL,
+  answer TEXT, who TEXT, why TEXT, answered_at TEXT, used_by TEXT
+);
+CREATE INDEX approvals_by_call ON approvals (call_hash);
+CREATE INDEX tool_calls_by_time ON tool_calls (intent_at);

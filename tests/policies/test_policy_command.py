@@ -67,3 +67,43 @@ def test_check_refuses_a_bad_file_with_its_line(project: Path) -> None:
     (project / "policies" / "bad.toml").write_text('\n[[rule]]\ntools = ["a"]\nverdict = "maybe"\n', encoding="utf-8")
     with pytest.raises(UsageError, match=r"bad\.toml:2: verdict"):
         CliRunner().invoke(policy, ["check"], catch_exceptions=False)
+
+
+def test_explain_shows_every_rule_that_applies_and_what_a_call_becomes(project: Path) -> None:
+    more = (
+        '[[rule]]\nname = "short"\ntools = ["calculator"]\nverdict = "modify"\nset = { digits = 2 }\n'
+        '[[rule]]\nname = "night"\ntools = ["calculator"]\npurposes = ["rollout"]\nverdict = "deny"\n'
+    )
+    (project / "policies" / "more.toml").write_text(more, encoding="utf-8")
+    found = explain("calculator", '{"expression": "1"}')
+    assert (found["verdict"], found["arguments"]) == ("modify", {"expression": "1", "digits": 2})
+    assert [each["rule"] for each in found["matching"]] == ["short", "sums"]  # type: ignore[attr-defined]
+    assert explain("calculator", '{"expression": "1"}', "--purpose", "rollout")["rule"] == "night"
+    shown = CliRunner().invoke(policy, ["explain", "calculator", '{"expression": "1"}'], catch_exceptions=False).stdout
+    assert 'becomes\t{"digits":2,"expression":"1"}' in shown
+    assert "also applies\tallow: sums" in shown
+
+
+def test_rules_in_shadow_mode_are_listed_and_explained_and_not_obeyed(project: Path) -> None:
+    strict = 'mode = "shadow"\n[[rule]]\nname = "none"\ntools = ["*"]\nverdict = "deny"\n'
+    (project / "policies" / "try.toml").write_text(strict, encoding="utf-8")
+    found = explain("calculator", '{"expression": "1"}')
+    assert (found["verdict"], found["shadow"]["verdict"]) == ("allow", "deny")  # type: ignore[index]
+    assert "deny (shadow)" in CliRunner().invoke(policy, ["check"], catch_exceptions=False).stdout
+
+
+def test_test_runs_every_example_and_shows_all_that_fail(project: Path) -> None:
+    runner = CliRunner()
+    good = runner.invoke(policy, ["test"], catch_exceptions=False)
+    assert "0 examples in 1 rules, 0 failed" in good.stderr
+    bad = (
+        '[[rule]]\ntools = ["a"]\nverdict = "deny"\n'
+        'match = [{ tool = "b" }, { tool = "c" }, {}]\nnot_match = [{ tool = "b" }]\n'
+    )
+    (project / "policies" / "bad.toml").write_text(bad, encoding="utf-8")
+    result = runner.invoke(policy, ["test", "--json"], catch_exceptions=False, standalone_mode=False)
+    found = json.loads(result.stdout)
+    assert (result.return_value, found["rules"], found["examples"]) == (1, 2, 4)
+    assert [each["said"] for each in found["failed"]] == [f"the rule does not apply to {name} {{}}" for name in "bc"]
+    with pytest.raises(UsageError, match=r"bad\.toml:1: the rule does not apply to b"):
+        runner.invoke(policy, ["check"], catch_exceptions=False)

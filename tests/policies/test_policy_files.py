@@ -8,6 +8,8 @@ from koboshi_policies import Policy, PolicyLayer, Verdict, check, policy_layers,
 from koboshi_tools import ToolCall, UsageError, builtin_tools
 
 ALLOW = '[[rule]]\ntools = ["calculator"]\nverdict = "allow"\n'
+MODIFY = ALLOW.replace("allow", "modify")
+ANY = ALLOW.replace("calculator", "c*")
 
 
 def write(folder: Path, text: str, name: str = "rules.toml") -> Path:
@@ -52,13 +54,39 @@ def test_windows_line_ends_count_once(tmp_path: Path) -> None:
         ("[[rule]]\ntools = [\n", "rules.toml:2: Invalid value"),
         ("[[rule]]\ntools = 1 2\n", "rules.toml:2: "),
         ('[[rule]]\ntools = ["a"]\nverdict = "permit"\n', "rules.toml:1: verdict"),
-        ('[[rule]]\ntools = ["a"]\nverdict = "modify"\n', "rules.toml:1: verdict"),
+        ('[[rule]]\ntools = ["a"]\nverdict = "modify"\n', "rules.toml:1: the verdict modify needs drop, set or clamp"),
         ('[[rule]]\nverdict = "allow"\n', "rules.toml:1: tools"),
         ('[[rule]]\ntools = []\nverdict = "allow"\n', "rules.toml:1: tools"),
         ('[[rule]]\ntools = "sql"\nverdict = "allow"\n', "rules.toml:1: tools"),
         (f'{ALLOW}\n[[rule]]\ntools = [""]\nverdict = "allow"\n', "rules.toml:5: tools: a tool name is empty"),
         (f"{ALLOW}arguments = {{ query = '(' }}\n", "rules.toml:1: arguments: the pattern of 'query'"),
         (f"{ALLOW}colour = 'red'\n", "rules.toml:1: colour: unknown key"),
+        (f"{ALLOW}set = {{ a = 1 }}\n", "rules.toml:1: drop, set and clamp belong to the verdict modify"),
+        (f"{MODIFY}set = {{ day = 2026-01-01 }}\n", "rules.toml:1: set: a value is not JSON"),
+        (f"{MODIFY}clamp = {{ n = {{}} }}\n", "rules.toml:1: clamp.n: bounds are empty"),
+        (f"{MODIFY}drop = ['a']\ncalls_per_run = 1\n", "rules.toml:1: calls_per_run"),
+        (f"{ALLOW}calls_per_hour = 0\n", "rules.toml:1: calls_per_hour: Input should be greater"),
+        (f"{ALLOW}purposes = ['night']\n", "rules.toml:1: purposes.0: Input should be 'work'"),
+        (f"{ALLOW}where = {{ n = {{ most = 3 }} }}\n", "rules.toml:1: where.n.most: unknown key"),
+        ("mode = 'off'\n", "mode is 'off'"),
+        (f"{ANY}match = [{{ arguments = {{}} }}]\n", "rules.toml:1: an example names no tool"),
+        (
+            f"# \n{ALLOW}arguments = {{ n = '^1' }}\nmatch = [{{ arguments = {{ n = 2 }} }}]\n",
+            'rules.toml:2: the rule does not apply to calculator {"n":2}',
+        ),
+        (
+            f"{ALLOW}not_match = [{{ arguments = {{ n = 2 }} }}]\n",
+            'rules.toml:1: the rule applies to calculator {"n":2}',
+        ),
+        (
+            f"{ALLOW}where = {{ n = {{ max = 1 }} }}\nnot_match = [{{ arguments = {{ n = 'x' }} }}]\n",
+            'rules.toml:1: the rule fails on calculator {"n":"x"}: ValueError: \'x\' is not a number',
+        ),
+        (
+            f"{MODIFY}clamp = {{ n = {{ max = 1 }} }}\n"
+            "match = [{ arguments = { n = 3 }, becomes = { n = 2 } }]\n",
+            'rules.toml:1: calculator {"n":3} becomes {"n":1}, not {"n":2}',
+        ),
         ("rules = []\n", "unknown key 'rules'"),
         ('rule = [{tools = ["a"], verdict = "deny"}]\n', "[[rule]] header"),
         ("rule = 'x'\n", "[[rule]] header"),
@@ -115,3 +143,12 @@ def test_every_preset_loads_and_an_unknown_one_is_refused() -> None:
     assert all(Policy.load([PolicyLayer("p", preset(name))]).rules for name in preset_names())
     with pytest.raises(UsageError, match="no policy preset 'loose'"):
         preset("loose")
+
+
+def test_a_rule_whose_examples_hold_loads(tmp_path: Path) -> None:
+    text = (
+        f"{MODIFY}purposes = ['rollout']\nclamp = {{ n = {{ max = 1 }} }}\n"
+        "match = [{ arguments = { n = 3 }, becomes = { n = 1 } }, { arguments = { n = 0 } }]\n"
+        "not_match = [{ tool = 'sql' }, { arguments = { n = 3 }, purpose = 'work' }]\n"
+    )
+    assert len(load(write(tmp_path, text)).rules) == 1

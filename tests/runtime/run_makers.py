@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from koboshi_policies import Policy, PolicyLayer
+from koboshi_policies import Answer, Policy, PolicyLayer
 from koboshi_runtime.model import Model
 from koboshi_runtime.project import Budgets, Project
 from koboshi_runtime.records import CallIntent, Purpose
@@ -86,10 +86,10 @@ class Answers:
     answers: Sequence[bool]
     asked: list[CallIntent] = field(default_factory=list)
 
-    async def ask(self, run_id: str, intent: CallIntent) -> bool:
+    async def ask(self, run_id: str, intent: CallIntent) -> Answer:
         """Return the next answer."""
         self.asked.append(intent)
-        return self.answers[len(self.asked) - 1]
+        return Answer.APPROVED if self.answers[len(self.asked) - 1] else Answer.REFUSED
 
 
 def calls(*wanted: tuple[str, dict[str, Any]]) -> str:

@@ -142,7 +142,7 @@ def _prompt_task(prompt: str) -> "Task":
 def _settings(flags: RunFlags, place: "Place", session: "Session") -> "RunSettings":
     from ..records import Purpose
     from ..runner import RunSettings
-    from .terminal import TerminalAsker, attended
+    from .terminal import AttendedAsker, attended
 
     drawn = place.settings.run
     return RunSettings(
@@ -152,7 +152,7 @@ def _settings(flags: RunFlags, place: "Place", session: "Session") -> "RunSettin
         top_p=drawn.top_p,
         jobs=min(drawn.jobs or session.model.info.parallel, session.model.info.parallel),
         constrained=not flags.unconstrained,
-        asker=TerminalAsker() if attended() else None,
+        asker=AttendedAsker(session.store, session.policy.hash) if attended() else None,
         check_settings=session.check_settings(allow_commands=flags.allow_command_checkers),
     )
 
@@ -168,6 +168,9 @@ def _print(result: "RunResult", session: "Session", flags: RunFlags) -> None:
         click.echo(plain(result.answer, keep_lines=True))
     if result.answer is None and flags.tasks is None:
         progress(f"no answer: the run ended by {result.reason.value}. See: koboshi traces show {result.run_id}")
+    if result.unattended:
+        calls = f"{result.unattended} call{'s' * (result.unattended > 1)}"
+        progress(f"{calls} refused, with nobody to ask. To allow one its next time: koboshi approvals list")
 
 
 def _as_json(result: "RunResult", session: "Session", *, of_file: bool) -> dict[str, Any]:
