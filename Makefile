@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV): the first time llama.cpp is compiled, which takes about five minutes." >&2
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,mcp,dev]'
 	@touch $@
 
 demo: $(READY)  ## Run the whole loop on a small shop, with a report at the end (under 20 minutes)

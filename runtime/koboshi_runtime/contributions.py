@@ -2,8 +2,8 @@
 
 Each contribution has a digest; all of them together are what `trust` pins. Covered: every file of `tools/`, `checks/`
 and the rule files, byte by byte and with its permission to be executed; `koboshi.toml` whole; each MCP server's entry
-with the files of the project that its command line names; what task files say to the programs of `checks/`. Links in
-these folders are refused, because what they lead to is not the project's.
+with the files of the project that its command line names, and what was accepted of its tools; what task files say to
+the programs of `checks/`. Links in these folders are refused, because what they lead to is not the project's.
 
 Not covered: the prompts of tasks and the files of `workspace/`, which are data; programs and libraries of the machine
 that tools and servers use; a file that is changed after it was looked at.
@@ -17,13 +17,13 @@ from typing import Literal
 
 from koboshi_tools import Frozen, UsageError, hash_file, hash_value
 from koboshi_tools.mcp import FILE_NAME as MCP_FILE
-from koboshi_tools.mcp import McpServer, StdioServer, load_servers
+from koboshi_tools.mcp import LOCK_FILE, Listed, McpServer, StdioServer, load_servers, read_pins
 
 from .checkers import CommandChecker
 from .project import FILE_NAME, Project
 from .tasks import parse_task
 
-Kind = Literal["config", "tool settings", "rules", "tool", "check", "MCP server", "command checker"]
+Kind = Literal["config", "tool settings", "rules", "tool", "check", "MCP server", "MCP tools", "command checker"]
 
 # Every line of a task file that has such a checker holds this word; the others need not be read.
 _COMMAND = b'"command"'
@@ -46,6 +46,7 @@ def contributions(project: Project) -> tuple[Contribution, ...]:
         *(_file(project, "tool", path) for path in _files(project.tools_folder)),
         *(_file(project, "check", path) for path in _files(project.checks_folder)),
         *(_server(project, server) for server in load_servers(project.root / MCP_FILE)),
+        *(_accepted(server, pinned) for server, pinned in read_pins(project.root / LOCK_FILE).items()),
         *_command_checkers(project),
     ]
     return tuple(sorted(found, key=lambda one: (one.kind, one.name)))
@@ -115,6 +116,11 @@ def _server(project: Project, server: McpServer) -> Contribution:
     told = f" with {', '.join(server.env)} in its environment" if server.env else ""
     files = sorted(_named_files(project, server))
     return Contribution(kind="MCP server", name=server.name, detail=line + told, digest=_digest(server, files))
+
+
+def _accepted(server: str, pinned: Listed) -> Contribution:
+    detail = ", ".join(definition.name for definition in pinned.definitions)
+    return Contribution(kind="MCP tools", name=server, detail=detail, digest=hash_value(pinned.model_dump(mode="json")))
 
 
 def _digest(server: McpServer, files: Iterable[Path]) -> str:

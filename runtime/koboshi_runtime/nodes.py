@@ -265,7 +265,7 @@ async def _result(live: LiveRun, intent: CallIntent) -> ToolResult:
 
 def _unreplayable(live: LiveRun, tool: Tool) -> bool:
     """Say whether a call would touch the live world from a run that must not: workspaces are copies, the net is not."""
-    away = tool.effect in (EffectClass.NET, EffectClass.EXEC)
+    away = tool.elsewhere or tool.effect in (EffectClass.NET, EffectClass.EXEC)
     return away and live.plan.header.purpose is not Purpose.WORK
 
 

@@ -3,12 +3,23 @@
 Every way to a project's code leads through here, for runs and for training alike.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from koboshi_policies import Policy, policy_layers
 from koboshi_tools import Tool, builtin_tools, load_tools_folder
+from koboshi_tools.mcp import (
+    FILE_NAME,
+    LOCK_FILE,
+    McpHub,
+    McpServer,
+    Surroundings,
+    load_servers,
+    mcp_tools,
+    read_pins,
+)
 
 from .home import Home
 from .project import Project
@@ -17,17 +28,32 @@ from .trust import require_trust
 
 @dataclass(frozen=True, slots=True)
 class Contributed:
-    """The rules in force for a project, and every tool that there is for it."""
+    """The rules in force for a project, and every tool that there is for it; `close` ends the servers behind some."""
 
     policy: Policy
     tools: Mapping[str, Tool]
+    servers: McpHub
+
+    def close(self) -> None:
+        """End every MCP server that was started for a call."""
+        self.servers.close()
 
 
 def open_contributions(home: Home, project: Project, policy_files: Sequence[Path] = ()) -> Contributed:
     """Return a project's rules, with further files after them, and its tools.
 
-    Raises UntrustedError, and UsageError for a rule or a tool that does not load.
+    Of its MCP servers those tools that were accepted; nothing is started. Raises UntrustedError, and UsageError for a
+    rule, a tool or a server's entry that does not load.
     """
     require_trust(home, project)
     policy = Policy.load(policy_layers(project.policies, policy_files))
-    return Contributed(policy, {**builtin_tools(), **load_tools_folder(project.tools_folder)})
+    servers = load_servers(project.root / FILE_NAME)
+    hub = open_hub(project, servers)
+    tools = {**builtin_tools(), **load_tools_folder(project.tools_folder)}
+    found = mcp_tools(servers, read_pins(project.root / LOCK_FILE), hub)
+    return Contributed(policy, {**found, **tools}, hub)
+
+
+def open_hub(project: Project, servers: Sequence[McpServer]) -> McpHub:
+    """Return the way to servers of a project; none is started before it is asked for something."""
+    return McpHub(servers, Surroundings(project.root, project.workspace, os.environ))

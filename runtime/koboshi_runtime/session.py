@@ -75,6 +75,7 @@ async def open_session(
     async with AsyncExitStack() as stack:
         project = _project(place, stack)
         opened = open_contributions(place.home, project, place.policy_files)
+        stack.callback(opened.close)
         store = Store.open(place.home.traces)
         stack.callback(store.close)
         if model is not None:

@@ -1,7 +1,8 @@
 """Nothing that koboshi imports may call home.
 
-Covered: LangSmith and LangChain tracing, Hugging Face hub and transformers, Ray usage statistics, and whatever honours
-DO_NOT_TRACK. Not covered: a tool of the user's own that opens connections; that is the policy's and the sandbox's job.
+Covered: LangSmith and LangChain tracing, Hugging Face hub and transformers, Ray usage statistics, OpenTelemetry, and
+whatever honours DO_NOT_TRACK. Not covered: a tool of the user's own that opens connections; that is the policy's and
+the sandbox's job.
 Standard library only, because it runs before every other import.
 """
 
@@ -16,6 +17,7 @@ _FORCED = {
     "LANGCHAIN_TRACING_V2": "false",
     "LANGSMITH_TRACING": "false",
     "LANGSMITH_TRACING_V2": "false",
+    "OTEL_SDK_DISABLED": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TRANSFORMERS_OFFLINE": "1",
 }

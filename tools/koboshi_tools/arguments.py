@@ -10,7 +10,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -32,6 +32,24 @@ _FORBIDDEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, i
 
 class InvalidArgumentsError(ValueError):
     """The arguments do not fit the tool; the message is for the model to read."""
+
+
+class Binder(Protocol):
+    """The arguments of any tool: a JSON schema for the model, and a check of what the model wrote."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """What the model is told; type object."""
+        ...
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether the function has a parameter named `context`."""
+        ...
+
+    def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the function is called with. Raises InvalidArgumentsError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Literal, overload
 
-from .arguments import Arguments, read_arguments, summary
+from .arguments import Binder, read_arguments, summary
 from .canonical import hash_bytes, hash_value
 from .errors import UsageError
 from .values import EffectClass, ToolSpec
@@ -36,7 +36,10 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that a model may call; `idempotent` says that a second equal call changes nothing more."""
+    """A function that a model may call; `idempotent` says that a second equal call changes nothing more.
+
+    `elsewhere` says that what it acts on is not in the run's workspace: no scratch copy can stand in for that.
+    """
 
     spec: ToolSpec
     function: Callable[..., Any]
@@ -44,7 +47,8 @@ class Tool:
     idempotent: bool
     version: str
     digest: str
-    arguments: Arguments
+    arguments: Binder
+    elsewhere: bool = False
 
 
 @overload

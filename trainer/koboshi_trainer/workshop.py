@@ -39,6 +39,7 @@ class Workshop:
     def open(cls, home: Home, folder: Path, settings: Settings) -> "Workshop":
         """Open the store and the project in `folder`. Raises KoboshiError where one of them is wrong."""
         project = load_project(folder)
+        # Nothing here is real work, and MCP tools are called in no other: there is no server to end.
         opened = open_contributions(home, project)
         return cls(home, Registry(home), Store.open(home.traces), project, opened.policy, opened.tools, settings)
 

@@ -13,6 +13,7 @@ from ..opening import open_contributions
 from ..project import load_project
 from .context import echo_json, open_home, project_dir, table
 from .policy import policy_here
+from .tools_accept import accept_command
 from .trust import ask_for_trust
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -50,6 +51,9 @@ def tools(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         context.invoke(list_command)
+
+
+tools.add_command(accept_command)
 
 
 @tools.command("list")
