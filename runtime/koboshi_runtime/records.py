@@ -95,6 +95,7 @@ class EndReason(StrEnum):
     MODEL_ERROR = "model_error"
     CONTEXT_FULL = "context_full"
     WORKSPACE_LOST = "workspace_lost"
+    OUTSIDE = "outside"
 
 
 class SegmentKind(StrEnum):

@@ -54,6 +54,7 @@ SELECT r.run_id, r.created_at, r.prompt, r.answer,
     WHERE run_id = r.run_id AND mean_logprob NOT NULL) AS mean_logprob
 FROM runs r LEFT JOIN current_outcomes o USING (run_id)
 WHERE r.purpose = 'work' AND r.status IN ('finished', 'failed') AND coalesce(o.label, 'unknown') = 'unknown'
+  AND r.end_reason <> 'outside'
   AND NOT EXISTS (SELECT 1 FROM outcomes WHERE run_id = r.run_id AND source = 'person')
 ORDER BY mean_logprob IS NULL, mean_logprob, r.id DESC
 """
@@ -99,7 +100,7 @@ def search(db: sqlite3.Connection, text: str, limit: int) -> list[SearchHit]:
 
 
 def label_queue(db: sqlite3.Connection) -> list[QueueRow]:
-    """Return the ended work runs that nobody has judged, those the model was least sure of first."""
+    """Return the ended work runs of a model that nobody has judged, those it was least sure of first."""
     return [
         QueueRow(**{**dict(row), "prompt": unpack_text(row["prompt"]), "answer": unpack_optional(row["answer"])})
         for row in db.execute(_QUEUE)

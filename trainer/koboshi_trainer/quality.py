@@ -23,6 +23,7 @@ _NOT_THE_MODELS_DOING = frozenset(
         EndReason.NOT_REPLAYABLE,
         EndReason.TIME_BUDGET,
         EndReason.WORKSPACE_LOST,
+        EndReason.OUTSIDE,
     }
 )
 _BUDGETS = frozenset(

@@ -34,6 +34,7 @@ VERBS: Mapping[str, Verb] = {
     "models": Verb(f"{_HERE}.models:models", "Add models, and choose the one that is live."),
     "policy": Verb(f"{_HERE}.policy:policy", "Look at the rules about tools."),
     "approvals": Verb(f"{_HERE}.approvals:approvals", "Answer the calls that wait for a person."),
+    "serve": Verb(f"{_HERE}.serve:serve", "Offer a project's tools to other programs, under its rules."),
     "tools": Verb(f"{_HERE}.tools:tools", "Look at the tools that a model can be offered."),
     "config": Verb(f"{_HERE}.config:config", "Show the configuration and where it comes from."),
     "db": Verb(f"{_HERE}.db:db", "Find and check the trace store."),
