@@ -4,8 +4,9 @@ Runs inside the model worker only: a malformed file or a wrong call can end the 
 An `Engine` belongs to one thread. Positions and ids are int32; logits are float32 views into llama.cpp's own memory and
 hold until the next `decode`.
 
-Each sequence has a stream of its own in the KV cache (`kv_unified` off), so that a token attends to the cells of its
-own run only; copying a prefix between sequences copies the stream.
+All sequences share one KV cache (`kv_unified`), so that a batch of any lengths is decoded in one pass, and giving a
+sequence the beginning of another marks cells instead of copying them. With flash attention a token costs what its own
+run holds; cells of others are skipped.
 """
 
 import ctypes
@@ -40,8 +41,11 @@ _SPECIAL_ATTRIBUTES = (
 _LOG_LEVEL_ERROR = 4
 
 # `llama_flash_attn_type` in llama.h, likewise.
-_FLASH_ATTENTION_AUTO = -1
 _FLASH_ATTENTION_OFF = 0
+_FLASH_ATTENTION_ON = 1
+
+# `ggml_type` in ggml.h.
+_CELL_TYPES = {"f16": 1, "bf16": 30}
 
 _log_lines: list[str] = []
 
@@ -61,6 +65,8 @@ class ModelFileError(KoboshiError):
 class EngineSettings:
     """How a model is loaded. `context_tokens` is of one sequence; thread counts are of decoding and of prefill.
 
+    `cell_type` is the number format of the KV cache, `f16` or `bf16`.
+
     `extra_buffers` lets llama.cpp repack weights for the CPU's own instructions. Its AMX path dies on some builds
     (ggml-org/llama.cpp#26954), so the client turns it off where the worker's first decode ends the process.
     """
@@ -71,6 +77,8 @@ class EngineSettings:
     batch_threads: int = 2
     gpu_layers: int = 0
     batch_tokens: int = 512
+    flash_attention: bool = True
+    cell_type: str = "f16"
     extra_buffers: bool = True
     adapter: Path | None = None
 
@@ -268,10 +276,10 @@ class Engine:
         """Return how many positions of a sequence are in the cache."""
         return int(llama_cpp.llama_memory_seq_pos_max(self.memory, sequence)) + 1
 
-    def copy(self, source: int, target: int) -> None:
-        """Make `target` hold the cells of `source`, all of them."""
+    def share(self, source: int, target: int, tokens: int) -> None:
+        """Make `target` hold the first `tokens` positions of `source`, in the same cells, and nothing else."""
         llama_cpp.llama_memory_seq_rm(self.memory, target, -1, -1)
-        llama_cpp.llama_memory_seq_cp(self.memory, source, target, -1, -1)
+        llama_cpp.llama_memory_seq_cp(self.memory, source, target, 0, tokens)
 
     def close(self) -> None:
         """Give back context and model."""
@@ -300,9 +308,9 @@ def _context(model: Any, settings: EngineSettings) -> Any:
     params.n_ubatch = settings.batch_tokens
     params.n_threads = settings.threads
     params.n_threads_batch = settings.batch_threads
-    params.kv_unified = False
-    # Flash attention on CPU takes twice as long as the plain products when 16 sequences decode one token each.
-    params.flash_attn_type = _FLASH_ATTENTION_AUTO if settings.gpu_layers else _FLASH_ATTENTION_OFF
+    params.kv_unified = True
+    params.flash_attn_type = _FLASH_ATTENTION_ON if settings.flash_attention else _FLASH_ATTENTION_OFF
+    params.type_k = params.type_v = _CELL_TYPES[settings.cell_type]
     # A sliding window would drop cells that a later turn goes back to.
     params.swa_full = True
     params.no_perf = True

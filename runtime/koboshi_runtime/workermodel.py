@@ -49,6 +49,8 @@ class WorkerSettings:
     batch_threads: int = 2
     gpu_layers: int = 0
     batch_tokens: int = 512
+    flash_attention: bool = True
+    cell_type: str = "f16"
     extra_buffers: bool = True
     adapter: Path | None = None
 

@@ -2,6 +2,9 @@
 
 Raw is log-softmax at T = 1 without mask; behaviour is of the distribution that was really drawn from: masked, tempered,
 its tail cut. Both are natural logarithms. A greedy choice has behaviour 0.
+
+A row is some 50,000 numbers for every token of every run: all passes over it write into scratch memory that is kept,
+because the page faults of fresh arrays cost several times the arithmetic.
 """
 
 from typing import NamedTuple
@@ -12,6 +15,11 @@ from numpy.typing import NDArray
 # Beyond so many candidates the tail that top-p keeps is noise, and sorting the whole vocabulary costs more than
 # decoding.
 _TOP_P_CANDIDATES = 512
+
+# A draw looks for its block first and for its token within the block, instead of summing up the whole vocabulary.
+_BLOCK = 256
+
+_scratch = np.zeros(0, dtype=np.float32)
 
 
 class Choice(NamedTuple):
@@ -30,10 +38,8 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, logits: NDArray[np.float32]) -> "Rows":
-        """Normalise all rows of a decode at once."""
-        top = logits.max(axis=1)
-        total = np.exp(logits - top[:, None]).sum(axis=1)
-        return cls(logits, np.log(total) + top)
+        """Normalise all rows of a decode; each row is still in the cache when it is summed."""
+        return cls(logits, np.array([_log_sum(row) for row in logits], dtype=np.float32))
 
     def part(self, start: int, stop: int) -> "Rows":
         """Return the rows of one sequence."""
@@ -42,6 +48,34 @@ class Rows(NamedTuple):
     def raw_logprob(self, row: int, token: int) -> float:
         """Return log p(token) of one row at T = 1."""
         return float(self.logits[row, token] - self.log_sum[row])
+
+
+def _scratch_blocks(count: int) -> NDArray[np.float32]:
+    """Return memory for `count` numbers, up to whole blocks, zeros behind them."""
+    global _scratch
+    size = -(-count // _BLOCK) * _BLOCK
+    if len(_scratch) < size:
+        _scratch = np.zeros(size, dtype=np.float32)
+    _scratch[count:size] = 0.0
+    return _scratch[:size]
+
+
+def _weights(scores: NDArray[np.float32], temperature: float) -> tuple[NDArray[np.float32], np.float32]:
+    """Return exp((scores - top) / temperature), zeros up to whole blocks, and top; valid until the next call."""
+    padded = _scratch_blocks(len(scores))
+    weights = padded[: len(scores)]
+    top = scores.max()
+    np.subtract(scores, top, out=weights)
+    if temperature != 1.0:
+        weights *= np.float32(1.0 / temperature)
+    np.exp(weights, out=weights)
+    return padded, top
+
+
+def _log_sum(row: NDArray[np.float32]) -> np.float32:
+    weights, top = _weights(row, 1.0)
+    total: np.float32 = np.log(weights.sum()) + top
+    return total
 
 
 def choose(
@@ -55,25 +89,39 @@ def choose(
 ) -> Choice:
     """Draw the token that follows `row`; at temperature 0 the likeliest allowed one."""
     logits = rows.logits[row]
-    if mask is not None:
-        logits = np.where(mask, logits, -np.inf)
+    allowed = None if mask is None else np.flatnonzero(mask)
+    scores = logits if allowed is None else logits[allowed]
     if temperature <= 0:
-        token = int(logits.argmax())
-        return Choice(token, rows.raw_logprob(row, token), 0.0)
-    token, behaviour = _draw(logits / temperature, top_p, generator)
+        index, behaviour = int(scores.argmax()), 0.0
+    elif top_p < 1.0:
+        index, behaviour = _draw_top_p(scores / np.float32(temperature), top_p, generator)
+    else:
+        index, behaviour = _draw(scores, temperature, generator)
+    token = index if allowed is None else int(allowed[index])
     return Choice(token, rows.raw_logprob(row, token), behaviour)
 
 
-def _draw(scores: NDArray[np.float32], top_p: float, generator: np.random.Generator) -> tuple[int, float]:
-    candidates = np.arange(len(scores))
-    if top_p < 1.0:
-        count = min(_TOP_P_CANDIDATES, len(scores))
-        candidates = np.argpartition(scores, -count)[-count:]
-        candidates = candidates[np.argsort(scores[candidates])[::-1]]
-    weights = np.exp(scores[candidates] - scores[candidates].max()).astype(np.float64)
-    if top_p < 1.0:
-        share = np.cumsum(weights) / weights.sum()
-        weights[np.searchsorted(share, top_p) + 1 :] = 0.0
+def _draw(scores: NDArray[np.float32], temperature: float, generator: np.random.Generator) -> tuple[int, float]:
+    weights, _ = _weights(scores, temperature)
+    blocks = weights.reshape(-1, _BLOCK)
+    ends = np.cumsum(blocks.sum(axis=1), dtype=np.float64)
+    aim = min(generator.random() * ends[-1], np.nextafter(ends[-1], 0.0))
+    block = int(np.searchsorted(ends, aim, side="right"))
+    # Rounding may aim beside a block's weights, never at a token whose weight is nothing.
+    likely = np.flatnonzero(blocks[block])
+    within = np.cumsum(blocks[block, likely], dtype=np.float64)
+    place = int(np.searchsorted(within, aim - (ends[block] - within[-1]), side="right"))
+    index = block * _BLOCK + int(likely[min(place, len(likely) - 1)])
+    return index, float(np.log(weights[index] / ends[-1]))
+
+
+def _draw_top_p(scores: NDArray[np.float32], top_p: float, generator: np.random.Generator) -> tuple[int, float]:
+    count = min(_TOP_P_CANDIDATES, len(scores))
+    candidates = np.argpartition(scores, -count)[-count:]
+    candidates = candidates[np.argsort(scores[candidates])[::-1]]
+    weights = np.exp(scores[candidates] - scores[candidates[0]]).astype(np.float64)
+    share = np.cumsum(weights) / weights.sum()
+    weights[np.searchsorted(share, top_p) + 1 :] = 0.0
     sums = np.cumsum(weights)
     index = int(np.searchsorted(sums, generator.random() * sums[-1], side="right"))
     index = min(index, len(weights) - 1)

@@ -1,9 +1,10 @@
 """Give sequences to jobs and fill every decode with as many of them as fit.
 
 A slot keeps the ids that its sequence holds after a job is done, so that the next turn of a run decodes only what is
-new, and another run that begins alike copies the shared beginning. At each step every job that is writing gets its next
-tokens into the batch, and what room is left goes to prompts, oldest first. A job that fails ends alone; a decode that
-fails ends the jobs that shared it, and their sequences are forgotten.
+new, and another run that begins alike shares the cells of the beginning. A job whose beginning is just being decoded
+for another waits for it, so that sixteen runs that start together decode their common prefix once. At each step every
+job that is writing gets its next tokens into the batch, and what room is left goes to prompts, oldest first. A job that
+fails ends alone; a decode that fails ends the jobs that shared it, and their sequences are forgotten.
 """
 
 from collections import deque
@@ -19,8 +20,11 @@ from ..llama import Engine
 from .jobs import Job
 from .sampling import Rows
 
-# Copying a stream costs some milliseconds, as much as decoding this many tokens.
-_COPY_WORTH_TOKENS = 24
+# Fewer tokens than this are a turn going on, not a prompt: they go into the batch first.
+_PROMPT_TOKENS = 24
+
+# Waiting for another job's beginning costs a step or more: it pays from about this many tokens on.
+_WAIT_WORTH_TOKENS = 24
 
 
 @dataclass(slots=True)
@@ -89,29 +93,40 @@ class Scheduler:
         self._decode_one_batch()
         finished = [slot.active for slot in self._slots if slot.active and slot.active.ended]
         for active in finished:
-            active.slot.active = None
+            self._clock += 1
+            active.slot.active, active.slot.last_used = None, self._clock
         return finished
 
     def _admit(self) -> None:
-        while self._waiting:
-            free = [slot for slot in self._slots if slot.active is None]
-            if not free:
-                return
+        held = deque[tuple[int, Job]]()
+        while self._waiting and any(slot.active is None for slot in self._slots):
             key, job = self._waiting.popleft()
-            self._place(key, job, free)
+            if self._is_coming(job):
+                held.append((key, job))
+            else:
+                self._place(key, job)
+        self._waiting = held + self._waiting
 
-    def _place(self, key: int, job: Job, free: Sequence[Slot]) -> None:
+    def _is_coming(self, job: Job) -> bool:
+        """Say whether a longer beginning of the job than any in the cache is just being decoded for another."""
+        limit = _reusable(job)
+        here = max(_common(slot.ids, job.pending, limit) for slot in self._slots)
+        coming = [slot.ids + slot.active.job.pending for slot in self._slots if slot.active]
+        return any(_common(ids, job.pending, limit) >= here + _WAIT_WORTH_TOKENS for ids in coming)
+
+    def _place(self, key: int, job: Job) -> None:
         self._clock += 1
         limit = _reusable(job)
-        slot = max(free, key=lambda slot: (_common(slot.ids, job.pending, limit), -len(slot.ids), -slot.last_used))
+        free = [slot for slot in self._slots if slot.active is None]
+        slot = max(free, key=lambda slot: (_common(slot.ids, job.pending, limit), -slot.last_used))
         own = _common(slot.ids, job.pending, limit)
         source = max(self._slots, key=lambda other: _common(other.ids, job.pending, limit))
         shared = _common(source.ids, job.pending, limit)
-        if shared >= own + _COPY_WORTH_TOKENS:
+        if shared > own:
             slot = min(free, key=lambda slot: slot.last_used)
             if slot is not source:
-                self._engine.copy(source.sequence, slot.sequence)
-                slot.ids = list(source.ids)
+                self._engine.share(source.sequence, slot.sequence, shared)
+                slot.ids = source.ids[:shared]
             own = shared
         self._engine.forget(slot.sequence, own)
         own = min(own, self._engine.kept(slot.sequence))
@@ -123,7 +138,7 @@ class Scheduler:
     def _decode_one_batch(self) -> None:
         order = sorted(
             (slot.active for slot in self._slots if slot.active and not slot.active.ended),
-            key=lambda active: (len(active.job.pending) > _COPY_WORTH_TOKENS, active.slot.last_used),
+            key=lambda active: (len(active.job.pending) > _PROMPT_TOKENS, active.slot.last_used),
         )
         tokens: list[int] = []
         positions: list[int] = []
