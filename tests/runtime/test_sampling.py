@@ -69,3 +69,16 @@ def test_a_mask_that_leaves_fewer_tokens_than_top_p_considers_is_kept():
     mask = np.zeros(2000, dtype=np.bool_)
     mask[[7, 1900]] = True
     assert {draw(seed, mask=mask, top_p=0.99, logits=logits).token for seed in range(40)} == {7, 1900}
+
+
+def test_a_token_behind_the_first_block_is_drawn_with_its_own_probability():
+    logits = np.full((1, 700), -40.0, dtype=np.float32)
+    logits[0, [3, 400, 699]] = 0.0, 1.0, 2.0
+    expected = softmax(logits[0])
+    choices = [draw(seed, logits=logits) for seed in range(2000)]
+    assert {choice.token for choice in choices} == {3, 400, 699}
+    assert all(
+        choice.behaviour_logprob == pytest.approx(np.log(expected[choice.token]), abs=1e-4) for choice in choices
+    )
+    share = sum(choice.token == 699 for choice in choices) / len(choices)
+    assert share == pytest.approx(expected[699], abs=5 * 0.5 / 2000**0.5)

@@ -82,6 +82,27 @@ def test_a_shared_beginning_is_copied_and_not_decoded_again(scheduler, engine):
     assert again.reused_tokens >= len(engine.vocabulary.tokenize(shared)) - 1
 
 
+def test_jobs_that_start_together_decode_their_common_beginning_once(scheduler, engine):
+    shared = "In a village by the sea there lived an old man who had three sons and a boat with a red sail. " * 2
+    scheduler.add(1, writing(engine, shared + "He"))
+    scheduler.add(2, writing(engine, shared + "They"))
+    ended = run(scheduler)
+    assert ended[1].reused_tokens == 0
+    assert ended[2].reused_tokens >= len(engine.vocabulary.tokenize(shared)) - 1
+
+
+def test_a_shared_beginning_outlives_the_run_that_decoded_it(scheduler, engine):
+    shared = "In a village by the sea there lived an old man who had three sons. "
+    scheduler.add(1, writing(engine, shared + "He"))
+    scheduler.add(2, writing(engine, shared + "They"))
+    expected = run(scheduler)[2].job.result()["ids"]
+    scheduler.add(3, writing(engine, "Something else."))
+    scheduler.add(4, writing(engine, shared + "They"))
+    ended = run(scheduler)
+    assert ended[4].job.result()["ids"] == expected
+    assert ended[4].reused_tokens >= len(engine.vocabulary.tokenize(shared)) - 1
+
+
 def test_more_jobs_than_sequences_all_end(scheduler, engine):
     for key in range(7):
         scheduler.add(key, writing(engine, f"Number {key} is"))
