@@ -81,8 +81,8 @@ def send(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def answer(request: dict[str, Any], ways: set[str]) -> None:
-    """Answer one request."""
+def reply_to(request: dict[str, Any], ways: set[str]) -> dict[str, Any]:
+    """Return the answer to one request."""
     method, params = request["method"], request.get("params") or {}
     reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
     match method:
@@ -101,7 +101,7 @@ def answer(request: dict[str, Any], ways: set[str]) -> None:
             reply["result"] = {}
         case _:
             reply["error"] = {"code": -32601, "message": f"no method {method}"}
-    send(reply)
+    return reply
 
 
 def main() -> None:
@@ -120,7 +120,7 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "id" in request and "method" in request and "silent" not in ways:
-            answer(request, ways)
+            send(reply_to(request, ways))
     if "stays" in ways:
         time.sleep(600)
 

@@ -47,6 +47,7 @@ class Definition(Frozen):
     input_schema: dict[str, Any] = Field(alias="inputSchema")
     output_schema: dict[str, Any] | None = Field(default=None, alias="outputSchema")
     annotations: dict[str, Any] = Field(default_factory=dict)
+    execution: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -134,6 +135,8 @@ def _problem(definition: Definition) -> str | None:
         jsonschema.Draft202012Validator.check_schema(schema)
     except (ValueError, jsonschema.SchemaError) as error:
         return f"its schema is none: {clean(str(error), 100)}"
+    if definition.execution.get("taskSupport") == "required":
+        return "it answers only to tasks, an experiment of the protocol"
     if _refers_elsewhere(schema):
         return "its schema refers to something outside of itself"
     return None if schema.get("type", "object") == "object" else "its arguments are not an object"
