@@ -36,6 +36,9 @@ VERBS: Mapping[str, Verb] = {
     "approvals": Verb(f"{_HERE}.approvals:approvals", "Answer the calls that wait for a person."),
     "serve": Verb(f"{_HERE}.serve:serve", "Offer a project's tools to other programs, under its rules."),
     "tools": Verb(f"{_HERE}.tools:tools", "Look at the tools that a model can be offered."),
+    "bench": Verb(
+        f"{_HERE}.bench:bench", "Measure koboshi beside llama.cpp itself, llama.cpp's server and a plain loop."
+    ),
     "config": Verb(f"{_HERE}.config:config", "Show the configuration and where it comes from."),
     "db": Verb(f"{_HERE}.db:db", "Find and check the trace store."),
 }

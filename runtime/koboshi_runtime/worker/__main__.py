@@ -24,6 +24,7 @@ from .constraint import Grammars
 from .inspection import facts_of
 from .jobs import GenerateJob, Job, LogitsJob, ScoreJob
 from .scheduler import Active, Scheduler
+from .tokens import ids_of
 
 _READ_BYTES = 1 << 20
 _ERROR_CHARACTERS = 2000
@@ -70,7 +71,7 @@ class Server:
         match message["op"]:
             case "tokenize":
                 pieces = [Piece.model_validate(piece) for piece in message["pieces"]]
-                return {"ids": tokenize(self._engine, pieces)}
+                return {"ids": ids_of(self._engine.vocabulary, pieces)}
             case "detokenize":
                 self._check_ids(message["ids"])
                 data = b"".join(self._engine.vocabulary.piece(token) for token in message["ids"])
@@ -122,20 +123,6 @@ class Server:
 
     def _send(self, message: dict[str, Any]) -> None:
         self._connection.sendall(wire.encode(message))
-
-
-def tokenize(engine: Engine, pieces: list[Piece]) -> list[int]:
-    """Return the ids of `pieces`: special tokens from markup only, and text between two of them tokenised as one."""
-    ids: list[int] = []
-    text = ""
-    for piece in pieces:
-        token = engine.vocabulary.special_id(piece.text) if piece.markup else None
-        if token is None:
-            text += piece.text
-            continue
-        ids += [*engine.vocabulary.tokenize(text), token] if text else [token]
-        text = ""
-    return ids + engine.vocabulary.tokenize(text) if text else ids
 
 
 def _serve(descriptor: int, model: Path, settings_json: str) -> None:

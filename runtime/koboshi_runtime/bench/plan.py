@@ -1,0 +1,53 @@
+"""What every side of a measurement is given, and what it gives back."""
+
+from pathlib import Path
+
+from koboshi_tools import Frozen
+
+from ..model import PromptProfile
+
+
+class BenchPlan(Frozen):
+    """One measurement: a model file, a pack's project with some of its tasks, and how many runs go on at once."""
+
+    model: Path
+    profile: PromptProfile
+    project: Path
+    tasks: Path
+    jobs: int
+    context_tokens: int
+    threads: int
+
+
+class TurnTokens(Frozen):
+    """The ids of one recorded turn: what was new in the prompt, what was written, and which of that was sampled."""
+
+    new_ids: tuple[int, ...]
+    reply_ids: tuple[int, ...]
+    sampled: tuple[bool, ...]
+
+
+class RunTokens(Frozen):
+    """The turns of one recorded run, in order."""
+
+    turns: tuple[TurnTokens, ...]
+
+
+class SideResult(Frozen):
+    """What one side did; `tokens` are those it sampled, `wall_s` has no loading in it."""
+
+    side: str
+    wall_s: float
+    runs: int
+    successes: int
+    tokens: int
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Sampled tokens a second."""
+        return self.tokens / self.wall_s
+
+    @property
+    def runs_per_s(self) -> float:
+        """Finished runs a second."""
+        return self.runs / self.wall_s

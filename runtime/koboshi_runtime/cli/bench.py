@@ -1,0 +1,97 @@
+"""`koboshi bench`: koboshi beside its rivals in one run, as a table, a plot and JSON."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from koboshi_tools import UsageError
+
+from .context import echo_json, load_config_here, open_home, progress, table
+
+if TYPE_CHECKING:
+    from ..bench.figures import BenchReport
+
+_SIDES = ("raw", "server", "plain")
+
+
+@click.command()
+@click.option("--pack", type=click.Choice(["shop", "arithmetic"]), default="shop", show_default=True, help="The tasks.")
+@click.option("--model", metavar="REF", help="current, previous, base, a name or a hash; default the live one.")
+@click.option("--tasks", type=click.IntRange(1), default=32, show_default=True, help="Tasks of each round.")
+@click.option("--pairs", type=click.IntRange(1), default=5, show_default=True, help="Rounds; medians are over them.")
+@click.option("--jobs", type=click.IntRange(1), help="Runs at once; default [worker] parallel.")
+@click.option("--without", type=click.Choice(_SIDES), multiple=True, help="Leave out a rival; may be repeated.")
+@click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw the figures into this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+def bench(**options: Any) -> int:
+    """Measure koboshi beside llama.cpp itself, llama.cpp's server and a plain loop.
+
+    Example: koboshi bench --pack shop --pairs 3
+    """
+    if set(options["without"]) == set(_SIDES):
+        raise UsageError("no rival is left to measure beside", hint="give --without fewer times")
+    report = asyncio.run(_measure(options))
+    if options["png"]:
+        from ..bench.plot import write_png
+
+        write_png(report, options["png"])
+    if options["as_json"]:
+        echo_json(report.model_dump(mode="json"))
+    else:
+        _show(report)
+    return 0
+
+
+async def _measure(options: dict[str, Any]) -> "BenchReport":
+    from ..bench.measure import BenchSettings, measure
+    from ..registry import Registry
+    from ..workermodel import WorkerModel, WorkerSettings
+
+    entry = Registry(open_home()).resolve(options["model"] or load_config_here().settings.model.ref)
+    worker = WorkerSettings(**load_config_here().settings.worker.model_dump(), adapter=entry.adapter)
+    if entry.adapter is not None:
+        raise UsageError(
+            f"{entry.manifest.name} is an adapter on another file", hint="measure a merged model: --model REF"
+        )
+
+    async def start(settings: WorkerSettings) -> WorkerModel:
+        manifest = entry.manifest
+        return await WorkerModel.start(
+            entry.path, settings, model_hash=manifest.model_hash, name=manifest.name, profile=manifest.profile
+        )
+
+    settings = BenchSettings(
+        pack=options["pack"],
+        tasks=options["tasks"],
+        pairs=options["pairs"],
+        jobs=options["jobs"] or worker.parallel,
+        sides=[side for side in _SIDES if side not in options["without"]],
+        worker=worker,
+    )
+    return await measure(settings, start=start, path=entry.path, progress=progress)
+
+
+def _show(report: "BenchReport") -> None:
+    from ..bench.plot import bars
+
+    rows = [
+        (figure.name, figure.unit, f"{figure.ours:.2f}", f"{figure.theirs:.2f}", f"{figure.ratio:.2f}", _target(figure))
+        for figure in report.figures
+    ]
+    table(("figure", "unit", "koboshi", "rival", "ratio", "target"), rows)
+    click.echo(bars(report))
+    rates = ", ".join(f"{side} {rate:.2f}" for side, rate in report.success_rates.items())
+    machine = report.machine
+    click.echo(f"success rate: {rates}")
+    click.echo(f"{report.model}, {report.tasks} tasks of {report.pack}, {report.jobs} at once, {report.pairs} rounds")
+    click.echo(
+        f"{machine.processors} x {machine.processor}, {machine.memory_gb} GB, {machine.system}, load {machine.load}"
+    )
+    for side, why in report.missing.items():
+        progress(f"{side} was left out: {why}")
+
+
+def _target(figure: Any) -> str:
+    return "" if figure.target is None else f"{figure.target} {'met' if figure.met else 'missed'}"
