@@ -6,7 +6,7 @@ the stop is learnt; ids and their log-probabilities always have equal length.
 """
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import model_validator
 
@@ -114,4 +114,13 @@ class Model(Protocol):
 
     async def close(self) -> None:
         """Give back everything the model holds."""
+        ...
+
+
+@runtime_checkable
+class KeepsRuns(Protocol):
+    """A model that keeps what a run has decoded for its next turn."""
+
+    def release(self, run_id: str) -> None:
+        """Say that a run wrote its last turn, so that its place can be another's."""
         ...

@@ -23,7 +23,7 @@ from .checkers import CheckSettings
 from .graph import Agent
 from .ids import new_id
 from .live import Asker, LiveRun, RunPlan, revive
-from .model import Model
+from .model import KeepsRuns, Model
 from .project import Project
 from .records import (
     EndReason,
@@ -188,6 +188,9 @@ class Runner:
         except asyncio.CancelledError:
             await asyncio.shield(self._interrupt(live, stored=stored or live.thread_state is not None))
             raise
+        finally:
+            if isinstance(live.model, KeepsRuns):
+                live.model.release(live.run_id)
 
     async def _interrupt(self, live: LiveRun, *, stored: bool) -> None:
         """Store that a run was interrupted, and nothing that its stored thread state does not know of."""

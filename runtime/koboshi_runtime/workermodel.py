@@ -154,16 +154,22 @@ class WorkerModel:
             except (_WorkerDied, ConnectionError):
                 continue
             except asyncio.CancelledError:
-                self._cancel(worker, key)
+                self._tell(worker, "cancel", key=key)
                 raise
             finally:
                 worker.waiting.pop(key, None)
         raise ModelError(f"the model worker died {_TRIES} times over one {op}: {self._path}")
 
-    def _cancel(self, worker: _Process, key: int) -> None:
+    def release(self, run_id: str) -> None:
+        """Say that a run wrote its last turn; see `KeepsRuns.release`."""
+        if self._worker is not None:
+            self._tell(self._worker, "release", run_id=run_id)
+
+    def _tell(self, worker: _Process, op: str, **fields: Any) -> None:
+        """Send what needs no answer."""
         if not worker.dead:
-            cancel_key, self._next_key = self._next_key, self._next_key + 1
-            worker.writer.write(wire.encode({"id": cancel_key, "op": "cancel", "key": key}))
+            key, self._next_key = self._next_key, self._next_key + 1
+            worker.writer.write(wire.encode({"id": key, "op": op, **fields}))
 
     async def _ensure(self) -> _Process:
         async with self._starting:

@@ -103,6 +103,23 @@ def test_a_shared_beginning_outlives_the_run_that_decoded_it(scheduler, engine):
     assert ended[4].reused_tokens >= len(engine.vocabulary.tokenize(shared)) - 1
 
 
+def test_a_run_that_waits_for_its_tools_keeps_its_slot_until_it_is_released(scheduler, engine):
+    prompt = "In a village by the sea there lived an old man. He"
+    scheduler.add(1, writing(engine, prompt), "waiting")
+    scheduler.add(2, writing(engine, "Something else."), "other")
+    first = run(scheduler)[1].job.result()["ids"]
+    scheduler.release("other")
+    for key, text in ((3, "A third run, that is newer."), (4, "A fourth one.")):
+        scheduler.add(key, writing(engine, text), f"run-{key}")
+        run(scheduler)
+        scheduler.release(f"run-{key}")
+    ids = [*engine.vocabulary.tokenize(prompt), *first]
+    longer = GenerateRequest(prompt_ids=(*ids, *engine.vocabulary.tokenize(" and so on")), max_tokens=2)
+    scheduler.add(5, GenerateJob(longer, engine.vocabulary, None, context_tokens=CONTEXT_TOKENS), "waiting")
+    # The last sampled token was never decoded.
+    assert run(scheduler)[5].reused_tokens == len(ids) - 1
+
+
 def test_more_jobs_than_sequences_all_end(scheduler, engine):
     for key in range(7):
         scheduler.add(key, writing(engine, f"Number {key} is"))

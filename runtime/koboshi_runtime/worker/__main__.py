@@ -79,8 +79,11 @@ class Server:
             case "cancel":
                 self._scheduler.cancel(message["key"])
                 return {}
+            case "release":
+                self._scheduler.release(message["run_id"])
+                return {}
             case _:
-                self._scheduler.add(message["id"], self._job(message))
+                self._scheduler.add(message["id"], self._job(message), message.get("request", {}).get("run_id"))
                 return None
 
     def _job(self, message: dict[str, Any]) -> Job:

@@ -3,8 +3,9 @@
 A slot keeps the ids that its sequence holds after a job is done, so that the next turn of a run decodes only what is
 new, and another run that begins alike shares the cells of the beginning. A job whose beginning is just being decoded
 for another waits for it, so that sixteen runs that start together decode their common prefix once. At each step every
-job that is writing gets its next tokens into the batch, and what room is left goes to prompts, oldest first. A job that
-fails ends alone; a decode that fails ends the jobs that shared it, and their sequences are forgotten.
+job that is writing gets its next tokens into the batch, and what room is left goes to prompts, oldest first. A run
+keeps its slot between its turns, while its tools work, until it is released or there is no other slot. A job that fails
+ends alone; a decode that fails ends the jobs that shared it, and their sequences are forgotten.
 """
 
 from collections import deque
@@ -29,11 +30,12 @@ _WAIT_WORTH_TOKENS = 24
 
 @dataclass(slots=True)
 class Slot:
-    """One sequence: the ids in its cells, and the job that holds it."""
+    """One sequence: the ids in its cells, the job that decodes in it, and the run that will come back to it."""
 
     sequence: int
     ids: list[int] = field(default_factory=list)
     active: "Active | None" = None
+    run_id: str | None = None
     last_used: int = 0
 
 
@@ -54,6 +56,14 @@ class Active:
         return self.job.done or self.error is not None
 
 
+class Waiting(NamedTuple):
+    """A job that has no slot yet."""
+
+    key: int
+    job: Job
+    run_id: str | None
+
+
 class Share(NamedTuple):
     """The part of one decode that belongs to a job."""
 
@@ -68,7 +78,7 @@ class Scheduler:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._slots = [Slot(sequence) for sequence in range(engine.settings.parallel)]
-        self._waiting: deque[tuple[int, Job]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._clock = 0
 
     @property
@@ -76,13 +86,19 @@ class Scheduler:
         """Whether a step has anything to do."""
         return bool(self._waiting) or any(slot.active for slot in self._slots)
 
-    def add(self, key: int, job: Job) -> None:
-        """Queue a job under the client's key."""
-        self._waiting.append((key, job))
+    def add(self, key: int, job: Job, run_id: str | None = None) -> None:
+        """Queue a job under the client's key; `run_id` is whose turn it is."""
+        self._waiting.append(Waiting(key, job, run_id))
+
+    def release(self, run_id: str) -> None:
+        """Let others have the slot of a run that has ended; what it holds may still begin another's prompt."""
+        for slot in self._slots:
+            if slot.run_id == run_id:
+                slot.run_id = None
 
     def cancel(self, key: int) -> None:
         """Forget a job, waiting or running; an unknown key is a job that is already done."""
-        self._waiting = deque(entry for entry in self._waiting if entry[0] != key)
+        self._waiting = deque(entry for entry in self._waiting if entry.key != key)
         for slot in self._slots:
             if slot.active and slot.active.key == key:
                 slot.active = None
@@ -98,13 +114,13 @@ class Scheduler:
         return finished
 
     def _admit(self) -> None:
-        held = deque[tuple[int, Job]]()
+        held: deque[Waiting] = deque()
         while self._waiting and any(slot.active is None for slot in self._slots):
-            key, job = self._waiting.popleft()
-            if self._is_coming(job):
-                held.append((key, job))
+            entry = self._waiting.popleft()
+            if self._is_coming(entry.job):
+                held.append(entry)
             else:
-                self._place(key, job)
+                self._place(entry)
         self._waiting = held + self._waiting
 
     def _is_coming(self, job: Job) -> bool:
@@ -114,26 +130,35 @@ class Scheduler:
         coming = [slot.ids + slot.active.job.pending for slot in self._slots if slot.active]
         return any(_common(ids, job.pending, limit) >= here + _WAIT_WORTH_TOKENS for ids in coming)
 
-    def _place(self, key: int, job: Job) -> None:
+    def _place(self, entry: Waiting) -> None:
         self._clock += 1
-        limit = _reusable(job)
-        free = [slot for slot in self._slots if slot.active is None]
-        slot = max(free, key=lambda slot: (_common(slot.ids, job.pending, limit), -slot.last_used))
-        own = _common(slot.ids, job.pending, limit)
-        source = max(self._slots, key=lambda other: _common(other.ids, job.pending, limit))
-        shared = _common(source.ids, job.pending, limit)
+        job, limit = entry.job, _reusable(entry.job)
+        source = max(self._slots, key=lambda slot: _common(slot.ids, job.pending, limit))
+        slot = self._choose(entry, limit)
+        own, shared = (_common(found.ids, job.pending, limit) for found in (slot, source))
         if shared > own:
-            slot = min(free, key=lambda slot: slot.last_used)
-            if slot is not source:
-                self._engine.share(source.sequence, slot.sequence, shared)
-                slot.ids = source.ids[:shared]
-            own = shared
-        self._engine.forget(slot.sequence, own)
-        own = min(own, self._engine.kept(slot.sequence))
-        slot.ids = slot.ids[:own]
-        job.pending, job.wanted = job.pending[own:], job.wanted[own:]
-        slot.last_used = self._clock
-        slot.active = Active(key, job, slot, reused_tokens=own)
+            self._engine.share(source.sequence, slot.sequence, shared)
+            slot.ids = source.ids[:shared]
+        self._engine.forget(slot.sequence, max(own, shared))
+        reused = min(max(own, shared), self._engine.kept(slot.sequence))
+        slot.ids = slot.ids[:reused]
+        job.pending, job.wanted = job.pending[reused:], job.wanted[reused:]
+        slot.last_used, slot.run_id = self._clock, entry.run_id
+        slot.active = Active(entry.key, job, slot, reused_tokens=reused)
+
+    def _choose(self, entry: Waiting, limit: int) -> Slot:
+        """Return the free slot to use: the run's own, else one that no run will come back to, the longest unused."""
+        free = [slot for slot in self._slots if slot.active is None]
+        own = [slot for slot in free if entry.run_id is not None and slot.run_id == entry.run_id]
+        if own:
+            return own[0]
+        released = [slot for slot in free if slot.run_id is None]
+        # Without a run nothing else tells whose turn follows whose: then the slot that holds most of the prompt.
+        known = 0 if entry.run_id is not None else 1
+        return max(
+            released or free,
+            key=lambda slot: (known * _common(slot.ids, entry.job.pending, limit), -slot.last_used),
+        )
 
     def _decode_one_batch(self) -> None:
         order = sorted(
@@ -194,7 +219,7 @@ def _reusable(job: Job) -> int:
 
 def _common(held: Sequence[int], asked: Sequence[int], limit: int) -> int:
     count = min(len(held), len(asked), limit)
-    if count == 0:
+    if count == 0 or held[0] != asked[0]:
         return 0
     differ = np.asarray(held[:count]) != np.asarray(asked[:count])
     return int(differ.argmax()) if differ.any() else count

@@ -1,0 +1,97 @@
+"""The measuring itself: what is compared with what, what the yardstick decodes, and what a rival is held to."""
+
+import json
+
+import numpy as np
+import pytest
+
+from koboshi_runtime.bench.figures import BenchReport, figures_of, success_rates
+from koboshi_runtime.bench.grammar import call_schema, spoken, tagged
+from koboshi_runtime.bench.machine import describe
+from koboshi_runtime.bench.plan import RunTokens, SideResult, TurnTokens
+from koboshi_runtime.bench.plot import bars, write_png
+from koboshi_runtime.bench.raw import _chunks, common_beginning
+from koboshi_runtime.formats import tool_format
+from koboshi_tools import ToolSpec
+
+
+def result(side, wall_s, *, runs=10, successes=5, tokens=100):
+    return SideResult(side=side, wall_s=wall_s, runs=runs, successes=successes, tokens=tokens)
+
+
+def pair(ours_s, raw_s, plain_s):
+    return {"koboshi": result("koboshi", ours_s), "raw": result("raw", raw_s), "plain": result("plain", plain_s)}
+
+
+def report(pairs):
+    return BenchReport(
+        machine=describe(),
+        model="tiny",
+        pack="shop",
+        tasks=10,
+        jobs=4,
+        pairs=len(pairs),
+        figures=figures_of(pairs),
+        success_rates=success_rates(pairs),
+        missing={},
+    )
+
+
+def test_a_ratio_is_the_median_over_rounds_so_that_one_busy_round_does_not_decide():
+    raw, plain = figures_of([pair(10, 9, 40), pair(100, 9, 40), pair(10, 9, 40)])
+    assert (raw.rival, raw.unit, raw.ratio, raw.met) == ("raw", "sampled tokens/s", 0.9, True)
+    assert (plain.rival, plain.unit, plain.ratio, plain.met) == ("plain", "tasks/s", 4.0, True)
+
+
+def test_a_target_that_is_not_reached_is_said_to_be_missed():
+    (_, plain) = figures_of([pair(10, 9, 20)])
+    assert (plain.ratio, plain.target, plain.met) == (2.0, 3.0, False)
+
+
+def test_the_raw_loop_finishes_no_task_and_has_no_success_rate():
+    assert success_rates([pair(10, 9, 20)]) == {"koboshi": 0.5, "plain": 0.5}
+
+
+def test_the_yardstick_decodes_every_id_but_the_shared_beginning_and_the_last_reply_end():
+    first = TurnTokens(new_ids=(1, 2, 3, 4), reply_ids=(5, 6, 7), sampled=(True, False, True))
+    second = TurnTokens(new_ids=(8, 9), reply_ids=(10, 11), sampled=(True, True))
+    chunks = [(chunk.ids, chunk.all_wanted) for chunk in _chunks(RunTokens(turns=(first, second)), shared=2)]
+    assert chunks == [((3, 4), False), ((5, 6), True), ((7, 8, 9), False), ((10,), True)]
+
+
+def test_a_common_beginning_leaves_every_run_an_id_to_decode():
+    turns = [TurnTokens(new_ids=ids, reply_ids=(9,), sampled=(True,)) for ids in ((1, 2, 3), (1, 2), (1, 2, 4))]
+    assert common_beginning([RunTokens(turns=(turn,)) for turn in turns]) == (1,)
+
+
+def test_a_rivals_schema_keeps_the_order_the_model_was_shown_and_drops_lengths():
+    parameters = {
+        "type": "object",
+        "properties": {"query": {"type": "string", "maxLength": 2000}, "also": {"type": "integer"}},
+        "required": ["query"],
+    }
+    schema, order = call_schema((ToolSpec(name="sql", parameters=parameters),), tool_format("hermes"))
+    assert order == ["name", "arguments", "query", "also"]
+    assert "maxLength" not in schema
+    assert json.loads(schema)["anyOf"][0]["properties"]["name"] == {"const": "sql"}
+
+
+def test_a_rivals_reply_is_free_text_or_one_whole_call():
+    call = tagged("root ::= object\nobject ::= [0-9]", tool_format("hermes"))
+    assert call.splitlines()[0] == 'root ::= "<tool_call>\\n" call "\\n</tool_call>"'
+    assert spoken(call).splitlines()[:2] == ["root ::= [^<]* whole?", call.splitlines()[0].replace("root", "whole")]
+
+
+def test_bars_show_both_sides_of_every_figure():
+    drawn = bars(report([pair(10, 5, 40)]))
+    assert drawn.count("koboshi") == 2
+    assert "10.00" in drawn
+    assert "20.00" in drawn
+
+
+def test_a_png_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "bench.png"
+    write_png(report([pair(10, 5, 40)]), path)
+    data = np.frombuffer(path.read_bytes()[:8], dtype=np.uint8)
+    assert data.tolist() == [137, 80, 78, 71, 13, 10, 26, 10]
