@@ -91,8 +91,8 @@ def check(call: ToolCall, policy: Policy, now: Circumstances = _NEW) -> Decision
     changing = [rule for rule in rules if rule.text.verdict is Verdict.MODIFY]
     deciding = [rule for rule in rules if rule.text.verdict is not Verdict.MODIFY]
     try:
-        settled = _settle(call, changing, now)
-        others = _reachable(call, changing, now) if changing else ()
+        settled = _settle(call, changing)
+        others = _reachable(call, changing) if changing else ()
     except _RuleError as failed:
         return _decision(failed.rule, Verdict.DENY, str(failed))
     ruled = _ruled(settled.call, deciding, now)
@@ -144,11 +144,11 @@ class _Settled:
     by: Rule | None
 
 
-def _settle(call: ToolCall, changing: Sequence[Rule], now: Circumstances) -> _Settled:
+def _settle(call: ToolCall, changing: Sequence[Rule]) -> _Settled:
     """Apply the first rule that changes the call until none does. Raises _RuleError."""
     found = _Settled(call, None)
     for _ in range(_MOST_REACHED):
-        steps = ((rule, _changed(rule, found.call, now)) for rule in changing)
+        steps = ((rule, _changed(rule, found.call)) for rule in changing)
         following = next(((rule, made) for rule, made in steps if made != found.call), None)
         if following is None:
             return found
@@ -156,13 +156,13 @@ def _settle(call: ToolCall, changing: Sequence[Rule], now: Circumstances) -> _Se
     raise _RuleError(changing[0], f"the rules that change this call do not settle within {_MOST_REACHED} changes")
 
 
-def _reachable(call: ToolCall, changing: Sequence[Rule], now: Circumstances) -> list[ToolCall]:
+def _reachable(call: ToolCall, changing: Sequence[Rule]) -> list[ToolCall]:
     """Return the call and all that the rules make of it in any order. Raises _RuleError if there are too many."""
     found = [call]
     seen = {canonical_json(call.arguments)}
     for each in found:
         for rule in changing:
-            made = _changed(rule, each, now)
+            made = _changed(rule, each)
             key = canonical_json(made.arguments)
             if key not in seen:
                 seen.add(key)
@@ -172,9 +172,9 @@ def _reachable(call: ToolCall, changing: Sequence[Rule], now: Circumstances) -> 
     return found
 
 
-def _changed(rule: Rule, call: ToolCall, now: Circumstances) -> ToolCall:
+def _changed(rule: Rule, call: ToolCall) -> ToolCall:
     try:
-        return rule.changed(call) if rule.applies(call, now.purpose) else call
+        return rule.changed(call) if rule.fits(call) else call
     except Exception as error:
         raise _RuleError(rule, _failure(error)) from error
 
@@ -185,7 +185,7 @@ def _ruled(call: ToolCall, rules: Sequence[Rule], now: Circumstances) -> list[De
 
 def _decide(rule: Rule, call: ToolCall, now: Circumstances) -> Decision | None:
     try:
-        if not rule.applies(call, now.purpose):
+        if not rule.fits(call):
             return None
     except Exception as error:
         # Whatever keeps a rule from being looked at must not keep it from forbidding.

@@ -122,7 +122,7 @@ class Rule(Frozen):
 
     def names(self, tool: str) -> bool:
         """Return whether the rule is about this tool."""
-        return any(fnmatchcase(tool, glob) for glob in self.text.tools)
+        return tool in self.text.tools or any(fnmatchcase(tool, glob) for glob in self.text.tools)
 
     def concerns(self, tool: str, purpose: str) -> bool:
         """Return whether the rule is about this tool in runs for this purpose."""
@@ -130,10 +130,12 @@ class Rule(Frozen):
 
     def applies(self, call: ToolCall, purpose: str = "work") -> bool:
         """Return whether the rule is about this call. Raises ValueError if an argument cannot be looked at."""
-        return (
-            self.concerns(call.name, purpose)
-            and all(_found(pattern, argument, call) for argument, pattern in self.text.arguments.items())
-            and all(self._holds(condition, argument, call) for argument, condition in self.text.where.items())
+        return self.concerns(call.name, purpose) and self.fits(call)
+
+    def fits(self, call: ToolCall) -> bool:
+        """Do `applies` for a rule that is known to concern the call's tool and purpose. Raises ValueError."""
+        return all(_found(pattern, argument, call) for argument, pattern in self.text.arguments.items()) and all(
+            self._holds(condition, argument, call) for argument, condition in self.text.where.items()
         )
 
     def changed(self, call: ToolCall) -> ToolCall:

@@ -46,7 +46,10 @@ class Asker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What a run was given. `foreign` are the names of `tool_specs`: offered, recorded, never executed."""
+    """What a run was given. `foreign` are the names of `tool_specs`: offered, recorded, never executed.
+
+    `shadows` are versions of tools that only read, called beside the run's own on the same arguments.
+    """
 
     header: RunHeader
     task: Task | None
@@ -62,6 +65,7 @@ class RunPlan:
     check_settings: CheckSettings = field(default_factory=CheckSettings)
     asker: Asker | None = None
     counts: CallCounts | None = None
+    shadows: Mapping[str, Tool] = field(default_factory=dict)
     constrained: bool = True
     max_calls_per_turn: int = 4
 

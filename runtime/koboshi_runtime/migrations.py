@@ -159,7 +159,31 @@ def m004_approvals(db: Database) -> None:
     _run_script(db, _APPROVALS)
 
 
-SCHEMA_VERSION = 4
+_SWAPS = """
+ALTER TABLE runs ADD COLUMN versions TEXT;
+CREATE TABLE tool_swaps (
+  id INTEGER PRIMARY KEY, project TEXT NOT NULL, tool TEXT NOT NULL, base_digest TEXT NOT NULL,
+  old_version TEXT NOT NULL, old_digest TEXT NOT NULL, new_version TEXT NOT NULL, new_digest TEXT NOT NULL,
+  stage TEXT NOT NULL, share REAL NOT NULL, reason TEXT NOT NULL, who TEXT NOT NULL,
+  began_at TEXT NOT NULL, moved_at TEXT NOT NULL
+);
+CREATE INDEX tool_swaps_by_tool ON tool_swaps (project, tool);
+CREATE TABLE shadow_calls (
+  call_id INTEGER PRIMARY KEY REFERENCES tool_calls (call_id) ON DELETE CASCADE, tool_version TEXT NOT NULL,
+  tool_digest TEXT NOT NULL, transport TEXT NOT NULL, tool_verdict TEXT, output TEXT NOT NULL, seconds REAL NOT NULL,
+  same INTEGER NOT NULL
+);
+CREATE INDEX tool_calls_by_digest ON tool_calls (tool_digest, intent_at);
+"""
+
+
+@migrations()
+def m005_tool_swaps(db: Database) -> None:
+    """Keep where each version of a tool stands, which one a run was given, and what versions in shadow said."""
+    _run_script(db, _SWAPS)
+
+
+SCHEMA_VERSION = 5
 """The number of migrations: what `PRAGMA user_version` says of a file that this koboshi wrote."""
 
 

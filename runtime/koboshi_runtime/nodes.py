@@ -34,12 +34,16 @@ from .records import (
     TurnKind,
     TurnRecord,
 )
+from .store_swaps import put_shadow_call
 from .workermodel import ModelError
 
 NodeName = Literal["generate", "check", "act", "observe", "finish"]
 
 # The same call with the same result three times over: it will not get better by a fourth.
 _LOOP_REPEATS = 3
+
+# Seconds; a version that needs this much longer than the one before it has failed.
+_SHADOW_PATIENCE_S = 1.0
 
 _SAID = {
     Answer.APPROVED: "approved by a person",
@@ -253,13 +257,27 @@ async def _result(live: LiveRun, intent: CallIntent) -> ToolResult:
     tool = plan.tools[call.name]
     if _unreplayable(live, tool):
         return ToolResult(transport=Transport.NOT_EXECUTED, output="not replayable outside real work")
-    context = ToolContext(workspace=plan.workspace, settings=plan.tool_settings.get(call.name, {}))
+    result = await _execute(live, intent, tool, timeout_s=plan.budgets.tool_seconds)
+    shadow = plan.shadows.get(call.name)
+    if shadow is not None:
+        await _beside(live, intent, shadow, result)
+    return result
+
+
+async def _beside(live: LiveRun, intent: CallIntent, shadow: Tool, result: ToolResult) -> None:
+    """Make a call on a version in shadow as well, and keep what it said where nobody but its author looks."""
+    # It may not hold up the run for much longer than the version whose answer counts.
+    patience_s = min(live.plan.budgets.tool_seconds, _SHADOW_PATIENCE_S + 2 * result.seconds)
+    said = await _execute(live, intent, shadow, timeout_s=patience_s)
+    same = (said.transport, said.verdict, said.output) == (result.transport, result.verdict, result.output)
+    live.recorder.add([put_shadow_call(intent, shadow, said, same=same)])
+
+
+async def _execute(live: LiveRun, intent: CallIntent, tool: Tool, *, timeout_s: float) -> ToolResult:
+    plan = live.plan
+    context = ToolContext(workspace=plan.workspace, settings=plan.tool_settings.get(intent.call.name, {}))
     return await execute_call(
-        intent.made,
-        tool,
-        context,
-        timeout_s=plan.budgets.tool_seconds,
-        max_output_bytes=plan.budgets.tool_output_bytes,
+        intent.made, tool, context, timeout_s=timeout_s, max_output_bytes=plan.budgets.tool_output_bytes
     )
 
 

@@ -23,16 +23,21 @@ from koboshi_tools.mcp import (
 
 from .home import Home
 from .project import Project
+from .tool_swaps import Versions, load_versions
 from .trust import require_trust
 
 
 @dataclass(frozen=True, slots=True)
 class Contributed:
-    """The rules in force for a project, and every tool that there is for it; `close` ends the servers behind some."""
+    """The rules in force for a project, every tool that there is for it, and further versions of them.
+
+    `close` ends the servers behind some.
+    """
 
     policy: Policy
     tools: Mapping[str, Tool]
     servers: McpHub
+    versions: Versions
 
     def close(self) -> None:
         """End every MCP server that was started for a call."""
@@ -49,9 +54,9 @@ def open_contributions(home: Home, project: Project, policy_files: Sequence[Path
     policy = Policy.load(policy_layers(project.policies, policy_files))
     servers = load_servers(project.root / FILE_NAME)
     hub = open_hub(project, servers)
-    tools = {**builtin_tools(), **load_tools_folder(project.tools_folder)}
+    own = load_tools_folder(project.tools_folder)
     found = mcp_tools(servers, read_pins(project.root / LOCK_FILE), hub)
-    return Contributed(policy, {**found, **tools}, hub)
+    return Contributed(policy, {**found, **builtin_tools(), **own}, hub, load_versions(project.tools_folder, own))
 
 
 def open_hub(project: Project, servers: Sequence[McpServer]) -> McpHub:

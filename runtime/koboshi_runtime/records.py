@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field
+
 from koboshi_policies import Decision
 from koboshi_tools import EffectClass, Frozen, ToolCall, ToolResult, ToolSpec
 
@@ -127,7 +129,8 @@ class TurnKind(StrEnum):
 class RunHeader(Frozen):
     """What is known of a run before its first turn.
 
-    `tools` are the names of what was offered; `system` and `tool_specs` are what the model was told of it.
+    `tools` are the names of what was offered; `system` and `tool_specs` are what the model was told of it. `versions`
+    are the digests of those tools that have more than one version.
     """
 
     prompt: str
@@ -149,6 +152,7 @@ class RunHeader(Frozen):
     demonstration: bool = False
     system: str = ""
     tool_specs: tuple[ToolSpec, ...] = ()
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 class TurnRecord(Frozen):

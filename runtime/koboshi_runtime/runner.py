@@ -39,6 +39,7 @@ from .records import (
 from .scratch import scratch_copy
 from .store import RunRecorder, Store
 from .tasks import Task, offered_tools
+from .tool_swaps import GivenTools, Versions, advance, given_tools, same_tools
 
 _LOST = "its scratch copy went with the process that made it, and it had begun to change it: run the task again"
 
@@ -94,6 +95,7 @@ class Runner:
     store: Store
     settings: RunSettings
     agent: Agent = field(default_factory=Agent)
+    versions: Versions = field(default_factory=dict)
     counts: CallCounts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,11 +105,11 @@ class Runner:
         self, task: Task, *, sample: int = 0, model: Model | None = None, demonstration: bool = False
     ) -> RunResult:
         """Carry out one task. Raises StoreError if it cannot be recorded; every other end is in the result."""
-        live_model = model or self.model
-        header = self._header(task, sample, live_model, demonstration=demonstration)
+        live_model, run_id = model or self.model, new_id()
+        given = self._given(run_id)
+        header = self._header(task, sample, live_model, given, demonstration=demonstration)
         with self._workspace(task, header) as workspace:
-            plan = self._plan(task, header, workspace)
-            run_id = new_id()
+            plan = self._plan(task, header, workspace, given)
             live = LiveRun(run_id, plan, live_model, self.store, RunRecorder(self.store, run_id))
             live.recorder.start(plan.header)
             await live.open()
@@ -121,6 +123,7 @@ class Runner:
         tool that is no longer here.
         """
         header = self.store.trajectory(run_id).header
+        given = same_tools(header.versions, self.tools, self.versions)
         task = Task.model_validate(header.task) if header.task else Task(id=run_id, prompt=header.prompt, checker=None)
         self._refuse_changed(run_id, header, task)
         if not self.store.claim(run_id):
@@ -128,14 +131,15 @@ class Runner:
         # Read again now that it is ours: its process may have gone on, and died, since it was read first.
         trajectory = self.store.trajectory(run_id)
         if self._copies(header) and any(call.intent.has_effect for call in trajectory.calls):
-            return await self._lose(task, trajectory)
+            return await self._lose(task, trajectory, given)
         with self._workspace(task, header) as workspace:
-            live = await revive(run_id, self._plan(task, header, workspace), self.model, self.store, trajectory)
+            plan = self._plan(task, header, workspace, given)
+            live = await revive(run_id, plan, self.model, self.store, trajectory)
             await self._carry(live)
             return result_of(live)
 
-    async def _lose(self, task: Task, trajectory: Trajectory) -> RunResult:
-        plan = self._plan(task, trajectory.header, self.project.workspace)
+    async def _lose(self, task: Task, trajectory: Trajectory, given: GivenTools) -> RunResult:
+        plan = self._plan(task, trajectory.header, self.project.workspace, given)
         live = await revive(trajectory.run_id, plan, self.model, self.store, trajectory)
         live.end = RunEnd(status=RunStatus.FAILED, reason=EndReason.WORKSPACE_LOST, answer=None, error=_LOST)
         live.recorder.end(live.end)
@@ -185,6 +189,8 @@ class Runner:
         stored = live.resumed
         try:
             await self.agent.run(live)
+            if self.versions and live.plan.header.purpose is Purpose.WORK:
+                await asyncio.to_thread(advance, self.store, self.project.name)
         except asyncio.CancelledError:
             await asyncio.shield(self._interrupt(live, stored=stored or live.thread_state is not None))
             raise
@@ -200,14 +206,19 @@ class Runner:
         recorder.status(RunStatus.INTERRUPTED)
         await recorder.commit()
 
-    def _plan(self, task: Task, header: RunHeader, workspace: Path) -> RunPlan:
+    def _given(self, run_id: str) -> GivenTools:
+        work = self.settings.purpose is Purpose.WORK
+        return given_tools(self.store, self.project.name, self.tools, self.versions, run_id=run_id, work=work)
+
+    def _plan(self, task: Task, header: RunHeader, workspace: Path, given: GivenTools) -> RunPlan:
         return RunPlan(
             header=header,
             task=task,
             system=header.system,
             # A run that is resumed was told its tools: what the project offers now must not change its prompt.
             offered=header.tool_specs,
-            tools=self.tools,
+            tools=given.tools,
+            shadows=given.shadows,
             foreign=frozenset(spec.name for spec in task.tool_specs or ()),
             policy=self.policy,
             budgets=self.project.budgets,
@@ -220,8 +231,8 @@ class Runner:
             constrained=self.settings.constrained,
         )
 
-    def _header(self, task: Task, sample: int, model: Model, *, demonstration: bool) -> RunHeader:
-        settings, profile, offered = self.settings, model.info.profile, self._offered(task)
+    def _header(self, task: Task, sample: int, model: Model, given: GivenTools, *, demonstration: bool) -> RunHeader:
+        settings, profile, offered = self.settings, model.info.profile, self._offered(task, given.tools)
         return RunHeader(
             prompt=task.prompt,
             purpose=settings.purpose,
@@ -241,13 +252,14 @@ class Runner:
             tool_specs=offered,
             sample=sample,
             demonstration=demonstration,
+            versions=dict(given.versions),
         )
 
-    def _offered(self, task: Task) -> tuple[ToolSpec, ...]:
+    def _offered(self, task: Task, tools: Mapping[str, Tool]) -> tuple[ToolSpec, ...]:
         chosen = [name for name in self.project.select_tools(self.tools) if name in self.tools]
         allowed = offerable(chosen, self.policy, self.settings.purpose)
         offered = offered_tools(task, allowed)
-        return (*(self.tools[name].spec for name in offered.names), *offered.specs)
+        return (*(tools[name].spec for name in offered.names), *offered.specs)
 
     @contextmanager
     def _workspace(self, task: Task, header: RunHeader) -> Iterator[Path]:

@@ -9,7 +9,7 @@ import importlib
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from .opening import open_contributions
 from .project import Project, bare_project, load_project
 from .registry import ModelEntry, Registry
 from .store import Store
+from .tool_swaps import Versions
 from .workermodel import WorkerModel, WorkerSettings
 
 if TYPE_CHECKING:
@@ -50,12 +51,13 @@ class Session:
     store: Store
     model: Model
     entry: ModelEntry | None = None
+    versions: Versions = field(default_factory=dict)
 
     def runner(self, settings: "RunSettings") -> "Runner":
         """Return a runner with these settings."""
         from .runner import Runner
 
-        return Runner(self.project, self.policy, self.tools, self.model, self.store, settings)
+        return Runner(self.project, self.policy, self.tools, self.model, self.store, settings, versions=self.versions)
 
     def check_settings(self, *, allow_commands: bool) -> CheckSettings:
         """Return what checkers may do here."""
@@ -79,12 +81,12 @@ async def open_session(
         store = Store.open(place.home.traces)
         stack.callback(store.close)
         if model is not None:
-            yield Session(project, opened.policy, opened.tools, store, model)
+            yield Session(project, opened.policy, opened.tools, store, model, versions=opened.versions)
             return
         entry = Registry(place.home).resolve(_ref(place, project, model_ref))
         worker = await _load(entry, place.settings, runs)
         stack.push_async_callback(worker.close)
-        yield Session(project, opened.policy, opened.tools, store, worker, entry)
+        yield Session(project, opened.policy, opened.tools, store, worker, entry, opened.versions)
 
 
 def _project(place: Place, stack: AsyncExitStack) -> Project:

@@ -78,6 +78,7 @@ def _header(row: sqlite3.Row) -> RunHeader:
         sample=row["sample"],
         parent_run_id=row["parent_run_id"],
         demonstration=bool(row["demonstration"]),
+        versions={} if row["versions"] is None else unpack_json(row["versions"]),
         system=unpack_text(row["system"]),
         tool_specs=tuple(ToolSpec(**spec) for spec in unpack_json(row["tool_specs"])),
     )

@@ -87,6 +87,7 @@ def start_run(run_id: str, header: RunHeader) -> list[Statement]:
         "sample": header.sample,
         "parent_run_id": header.parent_run_id,
         "demonstration": header.demonstration,
+        "versions": pack_json(header.versions) if header.versions else None,
     }
     return [insert("offers", offer, conflict="ON CONFLICT (offer_hash) DO NOTHING"), insert("runs", columns)]
 

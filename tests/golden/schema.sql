@@ -29,7 +29,7 @@ CREATE TABLE runs (
   seed INTEGER NOT NULL, temperature REAL NOT NULL, top_p REAL NOT NULL, sample INTEGER NOT NULL,
   parent_run_id TEXT, demonstration INTEGER NOT NULL,
   end_reason TEXT, answer TEXT, error TEXT, ended_at TEXT
-);
+, versions TEXT);
 CREATE INDEX runs_by_purpose ON runs (purpose, prompt_hash);
 CREATE INDEX runs_by_task ON runs (task_id);
 CREATE INDEX runs_by_status ON runs (status);
@@ -156,3 +156,16 @@ CREATE TABLE approvals (
 );
 CREATE INDEX approvals_by_call ON approvals (call_hash);
 CREATE INDEX tool_calls_by_time ON tool_calls (intent_at);
+CREATE TABLE tool_swaps (
+  id INTEGER PRIMARY KEY, project TEXT NOT NULL, tool TEXT NOT NULL, base_digest TEXT NOT NULL,
+  old_version TEXT NOT NULL, old_digest TEXT NOT NULL, new_version TEXT NOT NULL, new_digest TEXT NOT NULL,
+  stage TEXT NOT NULL, share REAL NOT NULL, reason TEXT NOT NULL, who TEXT NOT NULL,
+  began_at TEXT NOT NULL, moved_at TEXT NOT NULL
+);
+CREATE INDEX tool_swaps_by_tool ON tool_swaps (project, tool);
+CREATE TABLE shadow_calls (
+  call_id INTEGER PRIMARY KEY REFERENCES tool_calls (call_id) ON DELETE CASCADE, tool_version TEXT NOT NULL,
+  tool_digest TEXT NOT NULL, transport TEXT NOT NULL, tool_verdict TEXT, output TEXT NOT NULL, seconds REAL NOT NULL,
+  same INTEGER NOT NULL
+);
+CREATE INDEX tool_calls_by_digest ON tool_calls (tool_digest, intent_at);

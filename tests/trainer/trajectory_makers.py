@@ -1,5 +1,7 @@
 """Small trajectories as the store would return them, for the tests of the dataset and its rows."""
 
+from typing import Any
+
 from koboshi_policies.decision import Decision, Verdict
 from koboshi_runtime.model import FinishReason, PromptProfile, Reply
 from koboshi_runtime.records import (
@@ -54,20 +56,30 @@ def turn(
     return TurnRecord(index=index, segments=segments, reply=written, kind=kind, in_context=kept)
 
 
-def call_record(transport: Transport = Transport.OK) -> CallRecord:
-    """Return a call of the calculator."""
-    intent = CallIntent(
-        step_index=0,
-        call_index=0,
-        call=ToolCall(name="calculator", arguments={"expression": "2*3"}),
-        decision=Decision(verdict=Verdict.ALLOW, reason="test"),
-        tool_version="1",
-        tool_digest=None,
-        effect="read",
-        idempotent=True,
-        idempotency_key="k",
-    )
-    return CallRecord(intent=intent, result=ToolResult(transport=transport, output="6"))
+ALLOWED = Decision(verdict=Verdict.ALLOW, reason="test")
+
+
+def call_record(
+    transport: Transport = Transport.OK,
+    *,
+    decision: Decision = ALLOWED,
+    output: str = "6",
+    step: int = 0,
+    **intent: Any,
+) -> CallRecord:
+    """Return a call of the calculator, or one with the `intent` fields that are given."""
+    values: dict[str, Any] = {
+        "step_index": step,
+        "call_index": 0,
+        "call": ToolCall(name="calculator", arguments={"expression": "2*3"}),
+        "decision": decision,
+        "tool_version": "1",
+        "tool_digest": None,
+        "effect": "read",
+        "idempotent": True,
+        "idempotency_key": "k",
+    }
+    return CallRecord(intent=CallIntent(**values | intent), result=ToolResult(transport=transport, output=output))
 
 
 def trajectory(
@@ -85,6 +97,7 @@ def trajectory(
     score: float | None = None,
     transport: Transport = Transport.OK,
     demonstration: bool = False,
+    calls: tuple[CallRecord, ...] | None = None,
 ) -> Trajectory:
     """Return a run of one call and one answer, or of `turns`."""
     start = (segment(SegmentKind.PREFIX, *PREFIX), segment(SegmentKind.USER, *user_segment(prompt, condition)))
@@ -112,7 +125,7 @@ def trajectory(
         created_at="2026-01-01T00:00:00.000+00:00",
         header=header,
         turns=turns or default,
-        calls=(call_record(transport),),
+        calls=(call_record(transport),) if calls is None else calls,
         outcomes=(Outcome(label=label, source=source, who="test", score=score),),
         end=RunEnd(status=RunStatus.FINISHED, reason=reason, answer="6"),
     )

@@ -19,12 +19,14 @@ from typing import Any
 
 from pydantic import Field
 
+from koboshi_policies.versions import ToolVersion
 from koboshi_runtime.files import replace_file, sync_folder, temporary_name
 from koboshi_runtime.ids import prompt_hash
 from koboshi_runtime.records import Trajectory
 from koboshi_tools import Frozen, KoboshiError, canonical_json, hash_bytes, hash_value
 
 from .duplicates import Caps, keep
+from .injection import outside_sources
 from .quality import MALFORMED, FailureClass, failure_class, why_not
 from .rows import NO_CONDITION, Example, RowError, UserSegment, logged_user_ids, prefix_and_spans
 
@@ -50,7 +52,11 @@ class DatasetSettings(Frozen):
 
 
 class Counts(Frozen):
-    """How many rows are of what; `excluded` counts runs by the reason why they are none."""
+    """How many rows are of what; `excluded` counts runs by the reason why they are none.
+
+    `marked_steps` counts the steps that a policy denied or changed or a person approved, `tool_versions` the rows by
+    tool and version, `sources` those that were told something from a place outside.
+    """
 
     train: int
     held_out: int
@@ -62,6 +68,9 @@ class Counts(Frozen):
     projects: dict[str, int]
     demonstrations: int
     excluded: dict[str, int]
+    marked_steps: dict[str, int] = Field(default_factory=dict)
+    tool_versions: dict[str, int] = Field(default_factory=dict)
+    sources: dict[str, int] = Field(default_factory=dict)
 
 
 class DatasetManifest(Frozen):
@@ -168,6 +177,8 @@ def _example(
         failure_class=kind,
         demonstration=header.demonstration,
         tools=tuple(sorted({call.intent.call.name for call in trajectory.calls})),
+        tool_versions=_tool_versions(trajectory),
+        sources=outside_sources(trajectory),
         level=_level(header.task),
         created_at=trajectory.created_at,
         model_hash=header.model_hash,
@@ -175,6 +186,15 @@ def _example(
         users=users,
         spans=spans,
     )
+
+
+def _tool_versions(trajectory: Trajectory) -> dict[str, ToolVersion]:
+    intents = [call.intent for call in trajectory.calls]
+    return {
+        intent.call.name: ToolVersion(version=intent.tool_version, digest=intent.tool_digest)
+        for intent in intents
+        if intent.tool_version is not None and intent.tool_digest is not None
+    }
 
 
 def _level(task: dict[str, Any] | None) -> str | None:
@@ -230,6 +250,11 @@ def _counts(examples: tuple[Example, ...], settings: DatasetSettings, excluded: 
         projects=_count(example.project for example in examples),
         demonstrations=sum(example.demonstration for example in examples),
         excluded=dict(sorted(excluded.items())),
+        marked_steps=_count(span.mark.value for example in examples for span in example.spans if span.mark),
+        tool_versions=_count(
+            f"{tool} {each.version}" for example in examples for tool, each in example.tool_versions.items()
+        ),
+        sources=_count(source for example in examples for source in example.sources),
     )
 
 

@@ -1,4 +1,7 @@
-"""Keep few and different examples: near-duplicates out, then caps by task, by ratio and by project.
+"""Keep few and different examples: near-duplicates out, then caps by task, ratio, project and outside source.
+
+An outside source is a host or an MCP server that told a run something. However much it says, it can shape no more than
+`per_source` rows: what comes from there may be poisoned in a way that nobody has seen yet.
 
 Every choice is by a stable pseudo-random order of the run ids under one seed, so that the same pool always gives the
 same examples, whatever order it comes in.
@@ -28,6 +31,7 @@ class Caps(Frozen):
     failures_per_success: float | None = Field(default=2.0, gt=0)
     demonstrations_per_own: float | None = Field(default=None, ge=0)
     per_project: int | None = Field(default=None, ge=1)
+    per_source: int | None = Field(default=50, ge=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ def keep(examples: Iterable[Example], caps: Caps, *, seed: int) -> Kept:
     dropped: Counter[str] = Counter()
     own = _per_task([example for example in ordered if not example.demonstration], caps, dropped)
     own = _ratio(own, caps, dropped)
-    own = _per_project(own, caps, dropped)
+    own = _per_source(_per_project(own, caps, dropped), caps, dropped)
     shown = _per_task([example for example in ordered if example.demonstration], caps, dropped)
     if caps.demonstrations_per_own is not None and own:
         room = round(caps.demonstrations_per_own * len(own))
@@ -110,4 +114,18 @@ def _per_project(examples: list[Example], caps: Caps, dropped: Counter[str]) -> 
             dropped["per_project"] += 1
         else:
             found.append(example)
+    return found
+
+
+def _per_source(examples: list[Example], caps: Caps, dropped: Counter[str]) -> list[Example]:
+    if caps.per_source is None:
+        return examples
+    used: Counter[str] = Counter()
+    found = []
+    for example in examples:
+        if any(used[source] >= caps.per_source for source in example.sources):
+            dropped["per_source"] += 1
+            continue
+        used.update(example.sources)
+        found.append(example)
     return found

@@ -2,7 +2,7 @@
 
 A failure teaches only if the model failed on its own: well-formed, finished, wrong. One that never made a well-formed
 call, went round in circles or ran out of budget is malformed, and left out unless it is asked for; what went wrong
-around the model is never learnt.
+around the model is never learnt, nor is a run that a tool's output gave orders to.
 """
 
 from collections.abc import Set
@@ -12,6 +12,7 @@ from koboshi_runtime.ids import prompt_hash
 from koboshi_runtime.records import EndReason, OutcomeLabel, OutcomeSource, Purpose, Split, Trajectory, TurnKind
 from koboshi_tools import Transport
 
+from .injection import told_to_obey
 from .rows import well_formed
 
 _NEAR_MISS_SCORE = 0.5
@@ -68,6 +69,8 @@ def why_not(trajectory: Trajectory, *, evaluated: Set[str], weak_signals: bool) 
         return "unfinished"
     if trajectory.outcome is OutcomeLabel.UNKNOWN:
         return "unknown"
+    if told_to_obey(trajectory):
+        return "injected"
     if not weak_signals and all(outcome.source is OutcomeSource.WEAK for outcome in trajectory.outcomes):
         return "weak"
     return None

@@ -3,19 +3,25 @@
 Every id is one that the runtime logged: nothing that a model wrote is tokenised again. The one exception is the user
 segment, which carries the condition as its last line and is therefore rendered anew for each condition, by the callable
 that the runtime's prompt module provides. The loss falls on the model's own well-formed replies, stop token included; a
-malformed or cut reply stays in the context if it was there, and is never learnt.
+malformed or cut reply stays in the context if it was there, and is never learnt, nor is a call that a policy denied or
+changed learnt as a success (`marks`).
 
 An `Example` is what a dataset keeps, one for each trajectory, ready for any condition. A `TokenRow` is an example under
 one condition: ids and mask, checked once for equal length. The prefix (system prompt and tools) is the same for most
 rows and stays apart, so that the trainer computes it once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pydantic import Field
+
+from koboshi_policies.versions import ToolVersion
 from koboshi_runtime.model import FinishReason
 from koboshi_runtime.records import OutcomeLabel, Purpose, SegmentKind, Trajectory, TurnKind, TurnRecord
 from koboshi_tools import Frozen, KoboshiError
+
+from .marks import StepMark, may_teach, step_marks
 
 UserSegment = Callable[[str, str | None], tuple[int, ...]]
 """From a task's prompt and a condition (None: none) to the ids of the user segment."""
@@ -28,17 +34,22 @@ class RowError(KoboshiError):
 
 
 class Span(Frozen):
-    """A stretch of ids behind the user segment; `learn` says whether the model wrote it and is to learn it."""
+    """A stretch of ids behind the user segment; `learn` says whether the model wrote it and is to learn it.
+
+    `mark` says what a policy or a person made of the calls in it.
+    """
 
     ids: tuple[int, ...]
     learn: bool
+    mark: StepMark | None = None
 
 
 class Example(Frozen):
     """One trajectory, ready for any condition.
 
     `users` holds the user segment's ids by condition, under `NO_CONDITION` those without one. `task_hash` is the hash
-    of the normalised prompt; `failure_class` is None for a success.
+    of the normalised prompt; `failure_class` is None for a success. `tool_versions` holds the version of each tool that
+    was called, `sources` the places outside that the run was told something from.
     """
 
     run_id: str
@@ -49,6 +60,8 @@ class Example(Frozen):
     failure_class: str | None = None
     demonstration: bool = False
     tools: tuple[str, ...] = ()
+    tool_versions: dict[str, ToolVersion] = Field(default_factory=dict)
+    sources: tuple[str, ...] = ()
     level: str | None = None
     created_at: str
     model_hash: str
@@ -131,9 +144,9 @@ def prefix_and_spans(trajectory: Trajectory) -> tuple[tuple[int, ...], tuple[Spa
     if user_at < 0 or any(kind is not SegmentKind.PREFIX for kind in first[:user_at]):
         raise RowError(f"run {trajectory.run_id} does not begin with its prefix and its user segment")
     prefix = tuple(token for segment in trajectory.turns[0].segments[:user_at] for token in segment.ids)
-    spans = _trim(list(_spans(trajectory.turns, skip=user_at + 1)))
+    spans = _trim(list(_spans(trajectory, skip=user_at + 1)))
     if not spans:
-        raise RowError(f"run {trajectory.run_id} holds no well-formed reply")
+        raise RowError(f"run {trajectory.run_id} holds no well-formed reply that may be learnt")
     return prefix, spans
 
 
@@ -148,13 +161,16 @@ def well_formed(turn: TurnRecord) -> bool:
     return turn.kind is not TurnKind.INVALID and turn.reply.finish is not FinishReason.LENGTH
 
 
-def _spans(turns: Sequence[TurnRecord], *, skip: int) -> Iterator[Span]:
+def _spans(trajectory: Trajectory, *, skip: int) -> Iterator[Span]:
+    turns, marks = trajectory.turns, step_marks(trajectory)
     for number, turn in enumerate(turns):
         for segment in turn.segments[skip if number == 0 else 0 :]:
             yield Span(ids=segment.ids, learn=False)
         # Nothing follows the last reply, so it may be learnt even if it was not kept for a next prompt.
         if turn.in_context or (turn is turns[-1] and well_formed(turn)):
-            yield Span(ids=turn.reply.ids, learn=well_formed(turn))
+            mark = marks.get(turn.index)
+            learn = well_formed(turn) and may_teach(mark, trajectory.outcome)
+            yield Span(ids=turn.reply.ids, learn=learn, mark=mark)
 
 
 def _trim(spans: list[Span]) -> tuple[Span, ...]:

@@ -5,7 +5,7 @@ Opened once, handed to plain functions. Nothing is trained or judged here.
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from koboshi_policies import Policy
@@ -17,6 +17,7 @@ from koboshi_runtime.project import Project, load_project
 from koboshi_runtime.registry import ModelEntry, Registry
 from koboshi_runtime.runner import Runner, RunSettings
 from koboshi_runtime.store import Store
+from koboshi_runtime.tool_swaps import Versions
 from koboshi_runtime.workermodel import WorkerModel, WorkerSettings
 from koboshi_tools import Tool
 
@@ -34,6 +35,7 @@ class Workshop:
     policy: Policy
     tools: Mapping[str, Tool]
     settings: Settings
+    versions: Versions = field(default_factory=dict)
 
     @classmethod
     def open(cls, home: Home, folder: Path, settings: Settings) -> "Workshop":
@@ -41,7 +43,8 @@ class Workshop:
         project = load_project(folder)
         # Nothing here is real work, and MCP tools are called in no other: there is no server to end.
         opened = open_contributions(home, project)
-        return cls(home, Registry(home), Store.open(home.traces), project, opened.policy, opened.tools, settings)
+        store, registry = Store.open(home.traces), Registry(home)
+        return cls(home, registry, store, project, opened.policy, opened.tools, settings, opened.versions)
 
     def close(self) -> None:
         """Close the store."""
@@ -49,7 +52,7 @@ class Workshop:
 
     def runner(self, model: Model, settings: RunSettings) -> Runner:
         """Return a runner of the project's tasks on `model`."""
-        return Runner(self.project, self.policy, self.tools, model, self.store, settings)
+        return Runner(self.project, self.policy, self.tools, model, self.store, settings, versions=self.versions)
 
     @asynccontextmanager
     async def model(self, entry: ModelEntry, profile: PromptProfile | None = None) -> AsyncIterator[WorkerModel]:

@@ -13,6 +13,7 @@ from ..opening import open_contributions
 from ..project import load_project
 from .context import echo_json, open_home, project_dir, table
 from .policy import policy_here
+from .tool_swaps import rollback_command, swap_command
 from .tools_accept import accept_command
 from .trust import ask_for_trust
 
@@ -111,3 +112,7 @@ def _described(tool: Tool, here: ToolsHere) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+
+
+tools.add_command(swap_command)
+tools.add_command(rollback_command)
