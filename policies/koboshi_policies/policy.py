@@ -20,6 +20,7 @@ from .circumstances import Circumstances
 from .decision import Decision, Verdict
 from .reading import PolicyFile, read_policy_file
 from .rules import Rule
+from .versions import SwapWish
 
 _STRICTNESS = {Verdict.ALLOW: 0, Verdict.MODIFY: 1, Verdict.ASK: 2, Verdict.DENY: 3}
 # Calls that changing may lead to. Rules that set and clamp settle within a few; those that go on and on are a mistake.
@@ -56,11 +57,14 @@ class Policy:
     """The rules that are obeyed, in order; `hash` names what they say, wherever the files lie.
 
     `shadow` is the policy that would hold if the files in shadow mode were obeyed too; None where there are none.
+    `swaps` are versions of tools to be swapped in, one a tool: of two layers that name the same tool, the first counts.
+    They decide no call and are no part of the hash; an approval is bound to the version of its tool by itself.
     """
 
     rules: tuple[Rule, ...]
     hash: str
     shadow: "Policy | None" = None
+    swaps: tuple[SwapWish, ...] = ()
 
     @property
     def rated(self) -> bool:
@@ -73,9 +77,10 @@ class Policy:
         """Read every layer. Raises UsageError with file and line; nothing is skipped."""
         files = [file for layer in layers for file in layer.read()]
         obeyed = cls.of(rule for file in files if not file.shadow for rule in file.rules)
-        if not any(file.shadow for file in files):
-            return obeyed
-        return cls(obeyed.rules, obeyed.hash, cls.of(rule for file in files for rule in file.rules))
+        swaps = {swap.tool: swap for file in reversed(files) for swap in reversed(file.swaps)}
+        tried = any(file.shadow for file in files)
+        shadow = cls.of(rule for file in files for rule in file.rules) if tried else None
+        return cls(obeyed.rules, obeyed.hash, shadow, tuple(swaps.values()))
 
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> "Policy":

@@ -1,4 +1,4 @@
-"""Read a policy file: TOML with `[[rule]]` tables, each rule with the line of its header.
+"""Read a policy file: TOML with `[[rule]]` tables, each rule with the line of its header, and `[[swap]]` tables.
 
 A file is taken whole or not at all: one unknown key, bad verdict, bad pattern or failing example refuses it, because a
 policy that is half understood is not the policy that was written. `mode = "shadow"` at its top keeps its rules from
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from koboshi_tools import UsageError
 
 from .examples import failed_examples
 from .rules import Rule, RuleText
+from .versions import SwapWish
 
 # Strings and comments are matched first, so that a header inside them is none.
 _HEADER_OR_SKIPPED = re.compile(
@@ -30,15 +31,20 @@ _HEADER_OR_SKIPPED = re.compile(
     re.DOTALL,
 )
 _HINT = 'A rule reads: [[rule]], tools = ["calculator"], verdict = "allow" | "ask" | "deny" | "modify".'
+_SWAP_HINT = 'A swap reads: [[swap]], tool = "lookup", version = "2", and share = 0.2 if it is not a fifth of the runs.'
 _MODES = ("enforced", "shadow")
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """The rules of one file; those of one in shadow mode are looked at and not obeyed."""
+    """The rules of one file, and the versions of tools that it swaps in.
+
+    The rules of a file in shadow mode are looked at and not obeyed.
+    """
 
     rules: tuple[Rule, ...]
     shadow: bool
+    swaps: tuple[SwapWish, ...] = ()
 
 
 def read_policy_file(path: Path, layer: str, *, examples: bool = True) -> PolicyFile:
@@ -54,6 +60,7 @@ def read_policy_file(path: Path, layer: str, *, examples: bool = True) -> Policy
     mode = content.pop("mode", "enforced")
     if mode not in _MODES:
         raise UsageError(f"{path}: mode is {mode!r}", hint=f"Write one of: {', '.join(_MODES)}.")
+    swaps = _swaps(content.pop("swap", []), path=path, shadow=mode == "shadow")
     unknown = sorted(set(content) - {"rule"})
     if unknown:
         raise UsageError(f"{path}: unknown key {unknown[0]!r}", hint=_HINT)
@@ -69,7 +76,19 @@ def read_policy_file(path: Path, layer: str, *, examples: bool = True) -> Policy
             raise UsageError(
                 f"{path}:{rule.line}: {said}", hint="Mend the rule or its example; `koboshi policy test` shows all."
             )
-    return PolicyFile(rules=tuple(named), shadow=mode == "shadow")
+    return PolicyFile(rules=tuple(named), shadow=mode == "shadow", swaps=swaps)
+
+
+def _swaps(tables: Any, *, path: Path, shadow: bool) -> tuple[SwapWish, ...]:
+    try:
+        found = TypeAdapter(tuple[SwapWish, ...]).validate_python(tables)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("swap", *first["loc"]))
+        raise UsageError(f"{path}: {where}: {_plain(first['type'], first['msg'])}", hint=_SWAP_HINT) from error
+    if found and shadow:
+        raise UsageError(f"{path}: a file in shadow mode swaps nothing", hint="Put [[swap]] into a file of its own.")
+    return found
 
 
 def _text(path: Path) -> str:

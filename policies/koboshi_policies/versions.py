@@ -69,6 +69,14 @@ class Swap(Frozen):
     share: float = Field(default=SHARE, gt=0, le=0.5)
 
 
+class SwapWish(Frozen):
+    """A version that a policy file swaps in, for as long as the file says so or until it is active."""
+
+    tool: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    share: float = Field(default=SHARE, gt=0, le=0.5)
+
+
 class Measured(Frozen):
     """What both versions did since the swap began: judged runs that called them, and calls that were clean.
 

@@ -160,7 +160,10 @@ def m004_approvals(db: Database) -> None:
 
 
 _SWAPS = """
-ALTER TABLE runs ADD COLUMN versions TEXT;
+CREATE TABLE run_versions (
+  run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE, tool TEXT NOT NULL, tool_digest TEXT NOT NULL,
+  PRIMARY KEY (run_id, tool)
+) WITHOUT ROWID;
 CREATE TABLE tool_swaps (
   id INTEGER PRIMARY KEY, project TEXT NOT NULL, tool TEXT NOT NULL, base_digest TEXT NOT NULL,
   old_version TEXT NOT NULL, old_digest TEXT NOT NULL, new_version TEXT NOT NULL, new_digest TEXT NOT NULL,

@@ -39,7 +39,7 @@ from .records import (
 from .scratch import scratch_copy
 from .store import RunRecorder, Store
 from .tasks import Task, offered_tools
-from .tool_swaps import GivenTools, Versions, advance, given_tools, same_tools
+from .tool_swaps import GivenTools, Versions, advance, follow_policy, given_tools, same_tools
 
 _LOST = "its scratch copy went with the process that made it, and it had begun to change it: run the task again"
 
@@ -97,6 +97,7 @@ class Runner:
     agent: Agent = field(default_factory=Agent)
     versions: Versions = field(default_factory=dict)
     counts: CallCounts = field(init=False)
+    _followed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.counts = CallCounts(self.store)
@@ -207,8 +208,11 @@ class Runner:
         await recorder.commit()
 
     def _given(self, run_id: str) -> GivenTools:
-        work = self.settings.purpose is Purpose.WORK
-        return given_tools(self.store, self.project.name, self.tools, self.versions, run_id=run_id, work=work)
+        work, named = self.settings.purpose is Purpose.WORK, self.project.name
+        if work and self.versions and not self._followed:
+            follow_policy(self.store, named, self.tools, self.versions, self.policy.swaps)
+            self._followed = True
+        return given_tools(self.store, named, self.tools, self.versions, run_id=run_id, work=work)
 
     def _plan(self, task: Task, header: RunHeader, workspace: Path, given: GivenTools) -> RunPlan:
         return RunPlan(

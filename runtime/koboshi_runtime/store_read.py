@@ -35,7 +35,7 @@ def read_trajectory(db: sqlite3.Connection, run_id: str, segments: Segments) -> 
     return Trajectory(
         run_id=run_id,
         created_at=row["created_at"],
-        header=_header(row),
+        header=_header(row, _versions(db, run_id)),
         turns=_turns(db, run_id, segments),
         calls=tuple(_call(call) for call in read_calls(db, run_id)),
         outcomes=_outcomes(db, run_id),
@@ -59,7 +59,12 @@ def read_result(db: sqlite3.Connection, idempotency_key: str) -> ToolResult | No
     return None if row is None else _result(row)
 
 
-def _header(row: sqlite3.Row) -> RunHeader:
+def _versions(db: sqlite3.Connection, run_id: str) -> dict[str, str]:
+    rows = db.execute("SELECT tool, tool_digest FROM run_versions WHERE run_id = ?", (run_id,))
+    return {unpack_text(row["tool"]): row["tool_digest"] for row in rows}
+
+
+def _header(row: sqlite3.Row, versions: dict[str, str]) -> RunHeader:
     return RunHeader(
         prompt=unpack_text(row["prompt"]),
         purpose=row["purpose"],
@@ -78,7 +83,7 @@ def _header(row: sqlite3.Row) -> RunHeader:
         sample=row["sample"],
         parent_run_id=row["parent_run_id"],
         demonstration=bool(row["demonstration"]),
-        versions={} if row["versions"] is None else unpack_json(row["versions"]),
+        versions=versions,
         system=unpack_text(row["system"]),
         tool_specs=tuple(ToolSpec(**spec) for spec in unpack_json(row["tool_specs"])),
     )

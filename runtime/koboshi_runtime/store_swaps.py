@@ -4,7 +4,7 @@ A move is written only if the version still stands where it was seen, so that tw
 """
 
 import sqlite3
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from koboshi_policies.sequential import Tally
 from koboshi_policies.versions import Measured, Stage, Swap, ToolVersion
@@ -12,11 +12,13 @@ from koboshi_tools import Tool, ToolResult
 
 from .ids import utc_now
 from .records import CallIntent
-from .store_codecs import Column, pack_text, unpack_text
+from .store_codecs import Column, pack_text, unpack_json, unpack_text
 from .store_write import Statement
 
 _LATEST = """
-SELECT * FROM tool_swaps WHERE id IN (SELECT max(id) FROM tool_swaps WHERE project = ? GROUP BY tool) ORDER BY tool
+SELECT *, (SELECT who FROM tool_swaps b WHERE (b.project, b.tool, b.began_at) = (s.project, s.tool, s.began_at)
+  ORDER BY b.id LIMIT 1) AS begun_by
+FROM tool_swaps s WHERE id IN (SELECT max(id) FROM tool_swaps WHERE project = ? GROUP BY tool) ORDER BY tool
 """
 # A weak signal judges nobody, and demonstrations are played by a program that knows the answers.
 _RUNS = """
@@ -43,15 +45,25 @@ WHERE c.tool = :tool AND s.tool_digest = :new AND c.tool_digest = :old AND c.int
   AND r.project = :project
 """
 
+_BESIDE_CALLS = """
+SELECT c.run_id, c.step_index, c.arguments, d.arguments AS made, s.same,
+  c.transport AS old_transport, c.tool_verdict AS old_verdict, c.output AS old_output, c.seconds AS old_seconds,
+  s.transport AS new_transport, s.tool_verdict AS new_verdict, s.output AS new_output, s.seconds AS new_seconds
+FROM shadow_calls s JOIN tool_calls c USING (call_id) JOIN runs r USING (run_id)
+JOIN decisions d ON d.decision_id = (SELECT max(decision_id) FROM decisions WHERE call_id = c.call_id)
+WHERE r.project = ? AND c.tool = ? AND c.transport NOT NULL ORDER BY c.call_id DESC
+"""
+
 
 class StoredSwap(NamedTuple):
-    """A swap as it stands, why and since when it stands there, and when it began."""
+    """A swap as it stands, why and since when it stands there, when it began and who began it."""
 
     swap: Swap
     reason: str
     who: str
     moved_at: str
     began_at: str
+    begun_by: str
 
 
 class Compared(NamedTuple):
@@ -59,6 +71,17 @@ class Compared(NamedTuple):
 
     total: int
     same: int
+
+
+class BesideCall(NamedTuple):
+    """A call that was made on two versions, and what each of them said of it."""
+
+    run_id: str
+    step_index: int
+    arguments: dict[str, Any]
+    old: ToolResult
+    new: ToolResult
+    same: bool
 
 
 def put_swap(project: str, swap: Swap, *, seen: Stage | None, began_at: str, reason: str, who: str) -> Statement:
@@ -138,6 +161,37 @@ def read_compared(db: sqlite3.Connection, project: str, stored: StoredSwap) -> C
     return Compared(row["total"], int(row["same"]))
 
 
+def read_beside(db: sqlite3.Connection, project: str, tool: str) -> list[BesideCall]:
+    """Return the calls of a tool that were also made in shadow, the newest first."""
+    rows = db.execute(_BESIDE_CALLS, (pack_text(project), tool))
+    return [
+        BesideCall(
+            run_id=row["run_id"],
+            step_index=row["step_index"],
+            arguments=unpack_json(row["arguments"] if row["made"] is None else row["made"]),
+            old=_result(row, "old_"),
+            new=_result(row, "new_"),
+            same=bool(row["same"]),
+        )
+        for row in rows
+    ]
+
+
+def read_wished(db: sqlite3.Connection, project: str) -> set[tuple[str, str]]:
+    """Return which versions were ever swapped in, as tool and digest."""
+    rows = db.execute("SELECT DISTINCT tool, new_digest FROM tool_swaps WHERE project = ?", (pack_text(project),))
+    return {(row["tool"], row["new_digest"]) for row in rows}
+
+
+def _result(row: sqlite3.Row, prefix: str) -> ToolResult:
+    return ToolResult(
+        transport=row[f"{prefix}transport"],
+        output=unpack_text(row[f"{prefix}output"]),
+        verdict=row[f"{prefix}verdict"],
+        seconds=row[f"{prefix}seconds"],
+    )
+
+
 def _asked(project: str, stored: StoredSwap) -> dict[str, Column]:
     swap = stored.swap
     versions: dict[str, Column] = {"old": swap.old.digest, "new": swap.new.digest}
@@ -157,4 +211,5 @@ def _swap(row: sqlite3.Row) -> StoredSwap:
         stage=row["stage"],
         share=row["share"],
     )
-    return StoredSwap(swap, unpack_text(row["reason"]), unpack_text(row["who"]), row["moved_at"], row["began_at"])
+    reason, who, begun_by = (unpack_text(row[name]) for name in ("reason", "who", "begun_by"))
+    return StoredSwap(swap, reason, who, row["moved_at"], row["began_at"], begun_by)

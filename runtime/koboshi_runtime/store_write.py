@@ -87,9 +87,15 @@ def start_run(run_id: str, header: RunHeader) -> list[Statement]:
         "sample": header.sample,
         "parent_run_id": header.parent_run_id,
         "demonstration": header.demonstration,
-        "versions": pack_json(header.versions) if header.versions else None,
     }
-    return [insert("offers", offer, conflict="ON CONFLICT (offer_hash) DO NOTHING"), insert("runs", columns)]
+    return [
+        insert("offers", offer, conflict="ON CONFLICT (offer_hash) DO NOTHING"),
+        insert("runs", columns),
+        *(
+            insert("run_versions", {"run_id": run_id, "tool": pack_text(tool), "tool_digest": digest})
+            for tool, digest in header.versions.items()
+        ),
+    ]
 
 
 def _offer_hash(*texts: str | bytes) -> str:

@@ -6,25 +6,35 @@ it was begun with: who edits `tools/NAME.py` has made a new tool, and every run 
 """
 
 import getpass
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from koboshi_policies.versions import Measured, Stage, Swap, ToolVersion, moved, next_move, serving
+from koboshi_policies.versions import Measured, Stage, Swap, SwapWish, ToolVersion, moved, next_move, serving
 from koboshi_tools import EffectClass, Tool, UsageError, load_tools_folder
 
 from .ids import utc_now
 from .store import Store, StoreRuleError
-from .store_swaps import Compared, StoredSwap, put_swap, read_compared, read_measured, read_swaps
+from .store_swaps import (
+    BesideCall,
+    Compared,
+    StoredSwap,
+    put_swap,
+    read_beside,
+    read_compared,
+    read_measured,
+    read_swaps,
+    read_wished,
+)
 
 VERSIONS_FOLDER = "versions"
 
 Versions = Mapping[str, tuple[Tool, ...]]
 """By the tool's name, its versions beside the one that lies in `tools/` itself."""
 
-_MEASURED = "measured"
+_MEASURED, _POLICY = "measured", "policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,7 @@ def begin_swap(
     version: str,
     share: float,
     stage: Stage | None = None,
+    who: str | None = None,
 ) -> Swap:
     """Put a version beside the live one, or move it on; by default it begins in shadow if the tool only reads.
 
@@ -159,8 +170,42 @@ def begin_swap(
         stage=_first_stage(new, stage),
         share=share,
     )
-    _put(store, project, begun, None, reason="begun by hand", who=getpass.getuser())
+    _put(store, project, begun, None, reason="begun", who=who or getpass.getuser())
     return begun
+
+
+def follow_policy(
+    store: Store, project: str, tools: Mapping[str, Tool], versions: Versions, wishes: Sequence[SwapWish]
+) -> None:
+    """Begin what the policy swaps in, and retire what it began and no longer swaps in, unless that is active.
+
+    A version that was ever swapped in is not begun again: measured success or a person took it out. Raises UsageError
+    for a version that is not there.
+    """
+    wished = {wish.tool: wish for wish in wishes}
+    for stored in stored_swaps(store, project):
+        swap, under_way = stored.swap, stored.swap.stage in (Stage.SHADOW, Stage.CANARY)
+        if under_way and stored.begun_by == _POLICY and not _is_wished(swap, wished.get(swap.tool)):
+            back = moved(swap, Stage.RETIRED)
+            _put(store, project, back, stored, reason="the policy no longer swaps it in", who=_POLICY)
+    with store.reading() as db:
+        known = read_wished(db, project)
+    for wish in wishes:
+        found = [each for each in versions.get(wish.tool, ()) if each.version == wish.version]
+        if not found or (wish.tool, found[0].digest) not in known:
+            begin_swap(
+                store, project, tools, versions, tool=wish.tool, version=wish.version, share=wish.share, who=_POLICY
+            )
+
+
+def _is_wished(swap: Swap, wish: SwapWish | None) -> bool:
+    return wish is not None and wish.version == swap.new.version
+
+
+def calls_beside(store: Store, project: str, tool: str) -> list[BesideCall]:
+    """Return the calls of a tool that were also made on a version in shadow, the newest first."""
+    with store.reading() as db:
+        return read_beside(db, project, tool)
 
 
 def roll_back(store: Store, project: str, tool: str) -> Swap:

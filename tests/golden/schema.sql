@@ -29,7 +29,7 @@ CREATE TABLE runs (
   seed INTEGER NOT NULL, temperature REAL NOT NULL, top_p REAL NOT NULL, sample INTEGER NOT NULL,
   parent_run_id TEXT, demonstration INTEGER NOT NULL,
   end_reason TEXT, answer TEXT, error TEXT, ended_at TEXT
-, versions TEXT);
+);
 CREATE INDEX runs_by_purpose ON runs (purpose, prompt_hash);
 CREATE INDEX runs_by_task ON runs (task_id);
 CREATE INDEX runs_by_status ON runs (status);
@@ -156,6 +156,10 @@ CREATE TABLE approvals (
 );
 CREATE INDEX approvals_by_call ON approvals (call_hash);
 CREATE INDEX tool_calls_by_time ON tool_calls (intent_at);
+CREATE TABLE run_versions (
+  run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE, tool TEXT NOT NULL, tool_digest TEXT NOT NULL,
+  PRIMARY KEY (run_id, tool)
+) WITHOUT ROWID;
 CREATE TABLE tool_swaps (
   id INTEGER PRIMARY KEY, project TEXT NOT NULL, tool TEXT NOT NULL, base_digest TEXT NOT NULL,
   old_version TEXT NOT NULL, old_digest TEXT NOT NULL, new_version TEXT NOT NULL, new_digest TEXT NOT NULL,

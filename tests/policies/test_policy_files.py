@@ -69,6 +69,9 @@ def test_windows_line_ends_count_once(tmp_path: Path) -> None:
         (f"{ALLOW}purposes = ['night']\n", "rules.toml:1: purposes.0: Input should be 'work'"),
         (f"{ALLOW}where = {{ n = {{ most = 3 }} }}\n", "rules.toml:1: where.n.most: unknown key"),
         ("mode = 'off'\n", "mode is 'off'"),
+        ("[[swap]]\ntool = 'lookup'\n", "rules.toml: swap.0.version: Field required"),
+        ("[[swap]]\ntool = 'a'\nversion = '2'\nshare = 0.9\n", "rules.toml: swap.0.share: Input should be less"),
+        ("mode = 'shadow'\n[[swap]]\ntool = 'a'\nversion = '2'\n", "a file in shadow mode swaps nothing"),
         (f"{ANY}match = [{{ arguments = {{}} }}]\n", "rules.toml:1: an example names no tool"),
         (
             f"# \n{ALLOW}arguments = {{ n = '^1' }}\nmatch = [{{ arguments = {{ n = 2 }} }}]\n",
@@ -152,3 +155,11 @@ def test_a_rule_whose_examples_hold_loads(tmp_path: Path) -> None:
         "not_match = [{ tool = 'sql' }, { arguments = { n = 3 }, purpose = 'work' }]\n"
     )
     assert len(load(write(tmp_path, text)).rules) == 1
+
+
+def test_of_two_layers_that_swap_the_same_tool_the_first_counts(tmp_path: Path) -> None:
+    system = write(tmp_path, "[[swap]]\ntool = 'a'\nversion = '2'\n", "system.toml")
+    project = write(tmp_path, "[[swap]]\ntool = 'a'\nversion = '3'\n[[swap]]\ntool = 'b'\nversion = '1'\n", "own.toml")
+    policy = Policy.load([PolicyLayer("system", system), PolicyLayer("project", project)])
+    assert {swap.tool: swap.version for swap in policy.swaps} == {"a": "2", "b": "1"}
+    assert policy.hash == Policy.of(()).hash

@@ -116,6 +116,11 @@ def test_a_version_in_shadow_is_called_beside_and_compared_and_nobody_sees_it(pr
     assert listed()["shadow_calls"] == {"total": 3, "same": 0}
     run(project, purpose=Purpose.ROLLOUT)
     assert listed()["shadow_calls"]["total"] == 3
+    assert "value of a\tthe value of a" in koboshi("tools", "swap", "lookup", "--calls")
+    beside = json.loads(koboshi("tools", "swap", "lookup", "--calls", "--json"))
+    assert [(call["arguments"], call["new"]["output"], call["same"]) for call in beside] == [
+        ({"key": "a"}, "the value of a", False)
+    ] * 3
 
 
 def test_a_version_that_breaks_in_shadow_never_carries_a_run(project: Path) -> None:
@@ -256,3 +261,40 @@ def test_a_later_version_is_held_against_the_active_one(project: Path) -> None:
     assert outputs(run(project)) == {"the value of a"}
     koboshi("tools", "rollback", "lookup")
     assert outputs(run(project)) == {"the value of a"}
+
+
+def wish(project: Path, text: str) -> None:
+    """Let the policy swap versions in, and agree to that."""
+    (project / "policies" / "swaps.toml").write_text(text, encoding="utf-8")
+    trust(project)
+
+
+def test_a_policy_swaps_a_version_in_and_taking_the_lines_out_takes_it_out(project: Path) -> None:
+    wish(project, '[[swap]]\ntool = "lookup"\nversion = "2"\nshare = 0.3\n')
+    run(project)
+    assert (stage(), listed()["share"], listed()["who"]) == ("shadow", 0.3, "policy")
+    run(project)
+    assert listed()["shadow_calls"]["total"] == 2
+    wish(project, "")
+    run(project)
+    assert (stage(), listed()["reason"]) == ("retired", "the policy no longer swaps it in")
+
+
+def test_a_version_that_was_taken_out_is_not_swapped_in_again_by_the_same_lines(project: Path) -> None:
+    wish(project, '[[swap]]\ntool = "lookup"\nversion = "2"\n')
+    run(project)
+    koboshi("tools", "rollback", "lookup")
+    run(project)
+    assert stage() == "retired"
+
+
+def test_what_a_person_began_is_not_the_policys_to_take_out(project: Path) -> None:
+    koboshi("tools", "swap", "lookup", "2")
+    run(project)
+    assert stage() == "shadow"
+
+
+def test_a_policy_that_swaps_in_what_is_not_there_is_an_error(project: Path) -> None:
+    wish(project, '[[swap]]\ntool = "lookup"\nversion = "7"\n')
+    with pytest.raises(UsageError, match="no version '7' of 'lookup'"):
+        run(project)

@@ -3,14 +3,18 @@
 import click
 
 from koboshi_policies.versions import SHARE, Stage, Swap
-from koboshi_tools import UsageError
+from koboshi_tools import ToolResult, ToolVerdict, Transport, UsageError, canonical_json
 
+from ..ids import SHORT_ID
 from ..opening import open_contributions
 from ..project import Project, load_project
-from ..tool_swaps import SwapView, advance, begin_swap, roll_back, swap_views
-from .context import echo_json, open_home, project_dir, table
+from ..store_swaps import BesideCall
+from ..text import plain
+from ..tool_swaps import SwapView, advance, begin_swap, calls_beside, roll_back, swap_views
+from .context import echo_json, open_home, progress, project_dir, table
 from .trust import ask_for_trust
 
+_SHOWN = 60
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _COLUMNS = ("tool", "old", "new", "stage", "share", "runs before", "runs after", "same in shadow", "since", "why")
 
@@ -26,8 +30,11 @@ _COLUMNS = ("tool", "old", "new", "stage", "share", "runs before", "runs after",
     type=click.Choice([Stage.SHADOW.value, Stage.CANARY.value, Stage.ACTIVE.value]),
     help="Where it begins or moves to by hand; default shadow for a tool that only reads, else canary.",
 )
+@click.option("--calls", is_flag=True, help="Show the calls of TOOL that were also made in shadow.")
 @_JSON
-def swap_command(tool: str | None, version: str | None, share: float, stage: str | None, as_json: bool) -> None:
+def swap_command(
+    tool: str | None, version: str | None, share: float, stage: str | None, calls: bool, as_json: bool
+) -> None:
     """Put a version of a tool beside the live one, or show where each stands and what was measured.
 
     Example: koboshi tools swap lookup 2
@@ -39,6 +46,9 @@ def swap_command(tool: str | None, version: str | None, share: float, stage: str
     if tool is None:
         advance(store, project.name)
         _show(swap_views(store, project.name), as_json=as_json)
+        return
+    if calls:
+        _show_calls(calls_beside(store, project.name, tool), as_json=as_json)
         return
     if version is None:
         raise UsageError(f"which version of {tool!r}?", hint=f"For example: koboshi tools swap {tool} 2")
@@ -91,6 +101,26 @@ def _show(views: list[SwapView], *, as_json: bool) -> None:
         where = (swap.tool, swap.old.version, swap.new.version, swap.stage.value, f"{swap.share:g}")
         rows.append((*where, *runs, same, view.stored.moved_at[:19].replace("T", " "), view.stored.reason))
     table(_COLUMNS, rows)
+
+
+def _show_calls(found: list[BesideCall], *, as_json: bool) -> None:
+    if as_json:
+        said = [{side: getattr(call, side).model_dump(mode="json") for side in ("old", "new")} for call in found]
+        echo_json([call._asdict() | results for call, results in zip(found, said, strict=True)])
+        return
+    rows = [
+        (call.run_id[:SHORT_ID], str(call.step_index), canonical_json(call.arguments), _said(call.old), _said(call.new))
+        for call in found
+        if not call.same
+    ]
+    table(("run", "step", "arguments", "old", "new"), rows)
+    progress(f"{len(found)} calls were made on both, and {len(rows)} of them differ")
+
+
+def _said(result: ToolResult) -> str:
+    shown = plain(" ".join(result.output.split()), width=_SHOWN)
+    clean = result.transport is Transport.OK and result.verdict is not ToolVerdict.ERROR
+    return shown if clean else f"{result.verdict or result.transport}: {shown}"
 
 
 def _described(view: SwapView) -> dict[str, object]:
