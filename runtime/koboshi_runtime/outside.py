@@ -24,6 +24,7 @@ from .records import CallIntent, EndReason, Purpose, RunEnd, RunHeader, RunStatu
 from .scripted import ScriptedModel
 from .session import Session
 from .store import RunRecorder
+from .tool_swaps import live_tools
 
 NO_MODEL = ScriptedModel(
     (),
@@ -52,7 +53,8 @@ class OutsideCalls:
     def of(cls, session: Session) -> "OutsideCalls":
         """Return the way in for what a project offers."""
         chosen = offerable(session.project.select_tools(session.tools), session.policy)
-        return cls(session, {name: session.tools[name] for name in chosen}, CallCounts(session.store))
+        tools = live_tools(session.store, session.project.name, session.tools, session.versions)
+        return cls(session, {name: tools[name] for name in chosen}, CallCounts(session.store))
 
     async def call(self, call: ToolCall, caller: str) -> ToolResult:
         """Decide on a call of an offered tool, make it if it may be, record it, and return what came of it."""

@@ -101,6 +101,11 @@ def given_tools(
     return GivenTools({**tools, **chosen}, digests, shadows)
 
 
+def live_tools(store: Store, project: str, tools: Mapping[str, Tool], versions: Versions) -> Mapping[str, Tool]:
+    """Return the tools by their active versions, for who is no run. Raises UsageError where one is not there."""
+    return given_tools(store, project, tools, versions, run_id="", work=False).tools
+
+
 def same_tools(given: Mapping[str, str], tools: Mapping[str, Tool], versions: Versions) -> GivenTools:
     """Return what a run was given before, by the digests that it recorded. Raises UsageError if one is gone."""
     chosen: dict[str, Tool] = {}

@@ -13,6 +13,7 @@ from koboshi_policies.versions import Stage
 from koboshi_runtime.cli import main
 from koboshi_runtime.config_values import Settings
 from koboshi_runtime.home import open_home
+from koboshi_runtime.outside import OutsideCalls
 from koboshi_runtime.project import load_project
 from koboshi_runtime.records import Outcome, OutcomeLabel, OutcomeSource, Purpose, Trajectory
 from koboshi_runtime.runner import Runner, RunSettings
@@ -21,7 +22,7 @@ from koboshi_runtime.session import Place, open_session
 from koboshi_runtime.store import Store
 from koboshi_runtime.tool_swaps import advance, load_versions, swap_views
 from koboshi_runtime.trust import pin, trust_state
-from koboshi_tools import UsageError, load_tools_folder
+from koboshi_tools import ToolCall, UsageError, load_tools_folder
 
 TOOL = '''
 from koboshi_tools import ToolError, tool
@@ -191,6 +192,20 @@ def test_a_person_rolls_back_and_moves_on_by_hand(project: Path) -> None:
     koboshi("tools", "swap", "lookup", "2")
     koboshi("tools", "swap", "lookup", "2", "--stage", "canary")
     assert stage() == "canary"
+
+
+async def _from_outside(project: Path) -> str:
+    async with open_session(Place(open_home(), project, Settings()), model=ScriptedModel([])) as session:
+        outside = OutsideCalls.of(session)
+        return (await outside.call(ToolCall(name="lookup", arguments={"key": "a"}), "a program")).output
+
+
+def test_the_active_version_is_listed_and_is_what_programs_outside_call(project: Path) -> None:
+    koboshi("tools", "swap", "lookup", "2", "--stage", "canary")
+    assert asyncio.run(_from_outside(project)) == "value of a"
+    koboshi("tools", "swap", "lookup", "2", "--stage", "active")
+    assert asyncio.run(_from_outside(project)) == "the value of a"
+    assert json.loads(koboshi("tools", "show", "lookup", "--json"))["version"] == "2"
 
 
 def test_what_cannot_be_swapped_is_refused_with_the_way_out(project: Path) -> None:

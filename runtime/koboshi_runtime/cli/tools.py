@@ -11,6 +11,7 @@ from koboshi_tools import Tool, UsageError, builtin_tools
 
 from ..opening import open_contributions
 from ..project import load_project
+from ..tool_swaps import live_tools
 from .context import echo_json, open_home, project_dir, table
 from .policy import policy_here
 from .tool_swaps import rollback_command, swap_command
@@ -40,7 +41,12 @@ def tools_here(folder: Path | None) -> ToolsHere:
     home, project = open_home(), load_project(folder)
     ask_for_trust(home, folder)
     opened = open_contributions(home, project)
-    return ToolsHere(dict(opened.tools), offerable(project.select_tools(opened.tools), opened.policy))
+    found = dict(opened.tools)
+    if opened.versions:
+        from ..store import Store
+
+        found |= live_tools(Store.open(home.traces), project.name, opened.tools, opened.versions)
+    return ToolsHere(found, offerable(project.select_tools(found), opened.policy))
 
 
 @click.group(invoke_without_command=True)
