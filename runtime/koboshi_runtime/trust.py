@@ -2,7 +2,7 @@
 
 A pin names a folder and the hash of all that the project in it contributes. It lies in the home, out of the project's
 reach and every tool's. A project that was never pinned, or that changed since, is refused before any of its code runs,
-before its rules are read and before its servers start. One that brings nothing but prompts, budgets and tasks needs no
+before its rules apply and before its servers start. One that brings nothing but prompts, budgets and tasks needs no
 pin. `koboshi init` pins what it makes; what koboshi itself writes into a trusted project at a person's word keeps the
 project trusted.
 """

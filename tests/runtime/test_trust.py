@@ -138,6 +138,15 @@ def test_server_file_of_the_project_that_a_command_line_names_is_pinned(theirs: 
     assert "MCP server own" in _koboshi("tools", "-C", str(theirs)).stderr
 
 
+def test_names_that_would_act_on_a_terminal_are_shown_as_what_they_are(theirs: Path) -> None:
+    (theirs / "checks/\x1b[2J\u202e[bold].sh").write_text("", encoding="utf-8")
+    servers = {"mcpServers": {"own": {"command": "\x1b]0;x\x07", "args": ["a\nb"]}}}
+    (theirs / "mcp.json").write_text(json.dumps(servers), encoding="utf-8")
+    done = _koboshi("trust", "-C", str(theirs))
+    assert r"\x1b[2J\u202e[bold].sh" in done.stdout
+    assert not any(mark in done.output for mark in ("\x1b", "\u202e", "\x07", "a\nb"))
+
+
 def test_link_among_the_tools_is_refused(theirs: Path, tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text(TOOL, encoding="utf-8")
     (theirs / "tools/other.py").symlink_to(tmp_path / "other.py")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,21 @@ def test_server_that_ignores_the_end_of_its_input_is_ended(tmp_path: Path) -> No
         make(tools["count"], tmp_path, text=str(log))
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_text(encoding="utf-8")), 0)
+
+
+def test_closing_ends_a_server_that_has_not_yet_spoken_and_tells_who_waits(tmp_path: Path) -> None:
+    os.mkfifo(mark := tmp_path / "mark")
+    with (
+        hub_of(tmp_path, tiny("silent", env={"MARK": str(mark)}, start_seconds=600)) as hub,
+        ThreadPoolExecutor() as pool,
+    ):
+        waiting = pool.submit(hub.listed, "tiny")
+        pid = int(mark.read_text(encoding="utf-8"))
+        hub.close()
+        with pytest.raises(McpServerError, match="ended before it began to speak"):
+            waiting.result()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_huge_definitions_are_cut_or_left_out(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A small MCP server over stdio, written against the protocol and not with anybody's library, that can misbehave.
 
-Run as a program: python tiny_mcp_server.py [WAYS...], where the ways are named in `main`.
+Run as a program: python tiny_mcp_server.py [WAYS...], where the ways are named in the code.
 """
 
 import json
@@ -104,9 +104,10 @@ def reply_to(request: dict[str, Any], ways: set[str]) -> dict[str, Any]:
     return reply
 
 
-def main() -> None:
-    """Serve until the input ends."""
-    ways = set(sys.argv[1:])
+def begin(ways: set[str]) -> None:
+    """Do what comes before the first message, which some never get to."""
+    if mark := os.environ.get("MARK"):
+        Path(mark).write_text(str(os.getpid()), encoding="utf-8")
     if "greets" in ways:
         print("Welcome to tiny!\n\n{not json}", flush=True)
     if "floods" in ways:
@@ -117,6 +118,12 @@ def main() -> None:
             sys.stdout.write("x" * (1 << 20))
     if "dies" in ways:
         sys.exit("no licence")
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    ways = set(sys.argv[1:])
+    begin(ways)
     for line in sys.stdin:
         request = json.loads(line)
         if "id" in request and "method" in request and "silent" not in ways:

@@ -58,7 +58,7 @@ def accept_command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
         raise RefusedError("nothing was accepted", hint="Read it, then: koboshi tools accept --yes")
     with kept_trusted(home, project):
         write_pins(lock, {name: kept for name, kept in pins.items() if name not in gone} | offered)
-    progress(f"Pinned in {lock}. A rule must still allow a tool: they are named mcp__SERVER__TOOL.")
+    progress(f"Pinned in {lock}. [agent] tools and a rule must still name them: mcp__SERVER__TOOL.")
 
 
 def _chosen(known: tuple[McpServer, ...], names: tuple[str, ...]) -> list[McpServer]:

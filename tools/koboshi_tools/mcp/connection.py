@@ -89,6 +89,9 @@ class Connection:
         """End the connection, and the program behind it."""
         self._closing.set()
         if self._holder is not None:
+            if self._open is None:
+                # It does not look at the event before it stands.
+                self._holder.cancel()
             await asyncio.wait([self._holder])
         self._open, self._holder = None, None
 
@@ -140,6 +143,7 @@ class Connection:
         try:
             return await asyncio.wait_for(asyncio.shield(ready), limit)
         except TimeoutError:
+            ready.cancel()
             self._holder.cancel()
             raise self._error(f"did not begin to speak within {limit:g} s") from None
 
@@ -155,10 +159,14 @@ class Connection:
                     if not ready.done():
                         ready.set_result(opened)
                     await self._closing.wait()
+            except asyncio.CancelledError:
+                if not ready.done():
+                    ready.set_exception(self._error("was ended before it began to speak"))
+                raise
             except Exception as error:
                 # Whatever goes wrong before it stands is the reason; afterwards each call finds out for itself.
                 if not ready.done():
-                    ready.set_exception(self._unstarted(error, program))
+                    ready.set_exception(self._unstarted(error, program, await self._epitaph(program)))
 
     @asynccontextmanager
     async def _client(self, program: StdioProgram | None, stale: asyncio.Event) -> AsyncIterator[Client]:
@@ -206,7 +214,7 @@ class Connection:
     async def _failed(self, opened: _Open, error: MCPError) -> Exception:
         if error.code == CONNECTION_CLOSED:
             self._closing.set()
-            epitaph = opened.program.epitaph() if opened.program else ""
+            epitaph = await self._epitaph(opened.program)
             return self._error(
                 f"went away during the call ({epitaph or 'the connection closed'}); the next starts it anew"
             )
@@ -226,14 +234,19 @@ class Connection:
             return False
         return True
 
-    def _unstarted(self, error: Exception, program: StdioProgram | None) -> Exception:
+    async def _epitaph(self, program: StdioProgram | None) -> str:
+        if program is None:
+            return ""
+        await program.over()
+        return program.epitaph()
+
+    def _unstarted(self, error: Exception, program: StdioProgram | None, epitaph: str) -> Exception:
         if isinstance(error, KoboshiError):
             return error
         if isinstance(error, OSError) and program is not None:
             return self._error(f"cannot be started: {error.strerror} ({error.filename})")
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
-        epitaph = program.epitaph() if program else ""
         return self._error(f"cannot be used: {error}" + (f" ({epitaph})" if epitaph else ""))
 
     def _error(self, text: str) -> McpServerError:

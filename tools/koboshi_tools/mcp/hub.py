@@ -67,6 +67,11 @@ class McpHub:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="koboshi-mcp", daemon=True).start()
+                threading.Thread(target=_run, args=(self._loop,), name="koboshi-mcp", daemon=True).start()
             loop = self._loop
         return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()

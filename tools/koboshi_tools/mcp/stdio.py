@@ -44,6 +44,7 @@ class StdioProgram:
         self._process: Process | None = None
         self._last_words = b""
         self._fault = ""
+        self._silent = anyio.Event()
 
     @property
     def ended(self) -> bool:
@@ -81,31 +82,48 @@ class StdioProgram:
                         await stream.aclose()
                 group.cancel_scope.cancel()
 
+    async def over(self) -> None:
+        """Wait until its code and its last words are known; not for long, as it may live on without its pipes."""
+        if self._process is not None:
+            await _waited(self._process)
+            with anyio.move_on_after(_GRACE_SECONDS):
+                await self._silent.wait()
+
     async def _read(self, process: Process, to_client: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
         assert process.stdout is not None
-        junk, rest = 0, bytearray()
-        async with to_client:
-            with suppress(*_GONE):
+        try:
+            async with to_client:
+                with suppress(*_GONE):
+                    await self._pass_on(process, process.stdout, to_client)
+        finally:
+            # A pipe that nobody reads hides its end, and with it that of the program.
+            with anyio.CancelScope(shield=True), suppress(*_GONE):
                 while True:
-                    piece = await process.stdout.receive()
-                    rest += piece
-                    # A long line is looked through once, not anew with every piece of it.
-                    lines = rest.split(b"\n") if b"\n" in piece else [rest]
-                    rest = lines.pop()
-                    for line in lines:
-                        message = _message(bytes(line))
-                        junk += message is None
-                        if message is not None:
-                            await to_client.send(message)
-                    if len(rest) > MAX_LINE_BYTES or junk > MAX_JUNK_LINES:
-                        self._fault = "it writes what is no message"
-                        _signal(process, signal.SIGKILL)
-                        return
+                    await process.stdout.receive()
+
+    async def _pass_on(
+        self, process: Process, output: ByteReceiveStream, to_client: MemoryObjectSendStream[SessionMessage | Exception]
+    ) -> None:
+        junk, rest = 0, bytearray()
+        while len(rest) <= MAX_LINE_BYTES and junk <= MAX_JUNK_LINES:
+            piece = await output.receive()
+            rest += piece
+            # A long line is looked through once, not anew with every piece of it.
+            lines = rest.split(b"\n") if b"\n" in piece else [rest]
+            rest = lines.pop()
+            for line in lines:
+                message = _message(bytes(line))
+                junk += message is None
+                if message is not None:
+                    await to_client.send(message)
+        self._fault = "it writes what is no message"
+        _signal(process, signal.SIGKILL)
 
     async def _listen(self, stream: ByteReceiveStream | None) -> None:
         with suppress(*_GONE):
             while stream is not None:
                 self._last_words = (self._last_words + await stream.receive())[-_LAST_WORDS_BYTES:]
+        self._silent.set()
 
 
 def _message(line: bytes) -> SessionMessage | None:
@@ -139,9 +157,10 @@ async def _end(process: Process) -> None:
         if await _waited(process):
             break
         _signal(process, number)
-    await _waited(process)
-    # Whatever it started and left behind goes as well.
+    # Whatever it started and left behind goes as well, and with it the last ends of its pipes.
     _signal(process, signal.SIGKILL)
+    with anyio.move_on_after(_GRACE_SECONDS):
+        await process.wait()
 
 
 async def _waited(process: Process) -> bool:
