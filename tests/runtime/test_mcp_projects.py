@@ -20,6 +20,7 @@ from koboshi_runtime.session import Place, open_session
 from koboshi_runtime.store import Store
 from koboshi_runtime.trust import pin_new
 from koboshi_tools import Transport
+from koboshi_tools.mcp import read_pins
 
 RULES = '[[rule]]\ntools = ["mcp__tiny__echo", "mcp__tiny__change"]\nverdict = "allow"\n'
 
@@ -59,7 +60,7 @@ def _run(root: Path, *replies: str, purpose: Purpose = Purpose.WORK) -> RunResul
 
 def _transports(result: RunResult) -> list[Transport | None]:
     trajectory = Store.open(open_home().traces).trajectory(result.run_id)
-    return [call.result and call.result.transport for call in trajectory.calls]
+    return [call.result.transport if call.result else None for call in trajectory.calls]
 
 
 def test_server_offers_nothing_before_it_is_accepted_and_then_what_a_rule_allows(project: Path) -> None:
@@ -93,6 +94,16 @@ def test_change_is_shown_by_name_and_accepting_keeps_the_project_trusted(project
 def test_unknown_server_is_wrong_usage_that_names_the_known(project: Path) -> None:
     done = _koboshi("tools", "accept", "tony")
     assert (done.exit_code, "There are: tiny." in done.stderr) == (2, True)
+
+
+def test_server_that_is_no_longer_named_is_taken_out_of_the_lock(project: Path) -> None:
+    _koboshi("tools", "accept", "--yes")
+    (project / "mcp.json").unlink()
+    pin_new(open_home(), project)
+    assert _koboshi("tools", "accept", "--yes").exit_code == 0
+    assert read_pins(project / "tools.lock") == {}
+    done = _koboshi("tools", "accept")
+    assert (done.exit_code, "names no MCP servers" in done.stderr) == (2, True)
 
 
 def test_lock_that_somebody_else_changed_asks_again(project: Path) -> None:

@@ -1,11 +1,13 @@
 """`koboshi serve --mcp` as its clients see it: the official one, over a real process's input and output."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 
 import pytest
 from mcp import Client, MCPError, StdioServerParameters
@@ -155,3 +157,47 @@ def test_our_client_and_our_server_understand_each_other(tmp_path: Path) -> None
         assert make(tools["mcp__ours__calculator"], tmp_path, expression="2 + 2").output == "4"
     finally:
         hub.close()
+
+
+WAITING = """
+from koboshi_tools import ToolContext, tool
+
+
+@tool
+def wait(context: ToolContext) -> str:
+    \"\"\"Wait until somebody writes.\"\"\"
+    return (context.workspace / "pipe").read_text(encoding="utf-8")
+"""
+ALLOW_WAITING = '[[rule]]\ntools = ["wait"]\nverdict = "allow"\n'
+
+
+@pytest.mark.slow
+def test_call_whose_client_left_is_finished_and_recorded(tmp_path: Path) -> None:
+    root = _project(tmp_path)
+    (root / "tools").mkdir()
+    (root / "tools/wait.py").write_text(WAITING, encoding="utf-8")
+    (root / "policies/own.toml").write_text(RULES + ALLOW_WAITING, encoding="utf-8")
+    os.mkfifo(root / "workspace/pipe")
+    home = open_home(path=tmp_path / "home")
+    pin_new(home, root)
+    entry = _entry(root)
+    command, environment = [entry.command, *entry.args], os.environ | entry.env
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment) as process:
+        assert process.stdin is not None
+        info = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "rude", "version": "1"}}
+        for message in (
+            {"id": 1, "method": "initialize", "params": info},
+            {"method": "notifications/initialized"},
+            {"id": 2, "method": "tools/call", "params": {"name": "wait", "arguments": {}}},
+        ):
+            process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        process.stdin.flush()
+        # Opening it waits for the tool to be there.
+        with (root / "workspace/pipe").open("w", encoding="utf-8") as pipe:
+            process.stdin.close()
+            pipe.write("at last")
+        assert process.wait() == 0
+    (row,) = Store.open(home.traces).runs()
+    (call,) = Store.open(home.traces).trajectory(row.run_id).calls
+    assert call.result is not None
+    assert (row.end_reason, call.result.output) == (EndReason.OUTSIDE, "at last")

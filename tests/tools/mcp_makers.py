@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from koboshi_tools.mcp import McpHub, ServerOptions, StdioServer, Surroundings, 
 SERVER = Path(__file__).with_name("tiny_mcp_server.py")
 
 
-def tiny(*ways: str, env: Mapping[str, str] | None = None, **options: Any) -> StdioServer:
+def tiny(*ways: str, env: dict[str, str] | None = None, **options: Any) -> StdioServer:
     """Return the entry of a tiny server that behaves in these ways."""
     told = ServerOptions(**{"call_seconds": 20, "start_seconds": 20, **options})
     return StdioServer(name="tiny", command=sys.executable, args=(str(SERVER), *ways), env=env or {}, koboshi=told)

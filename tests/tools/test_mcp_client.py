@@ -4,6 +4,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.tools.mcp_makers import hub_of, make, tiny, tools_of
@@ -175,7 +176,7 @@ def test_odd_names_become_names_that_are_safe_and_different(tmp_path: Path) -> N
 
 
 def test_effect_is_the_operators_word_and_never_the_servers(tmp_path: Path) -> None:
-    def effects(**options: object) -> dict[str, EffectClass]:
+    def effects(**options: Any) -> dict[str, EffectClass]:
         with tools_of(tmp_path, tiny("hints", **options)) as tools:
             return {name: tools[name].effect for name in ("echo", "reader", "writer")}
 
@@ -186,7 +187,7 @@ def test_effect_is_the_operators_word_and_never_the_servers(tmp_path: Path) -> N
 
 
 def test_digest_names_definition_effect_and_server(tmp_path: Path) -> None:
-    def digest(server_ways: tuple[str, ...], **options: object) -> str:
+    def digest(server_ways: tuple[str, ...], **options: Any) -> str:
         with tools_of(tmp_path, tiny(*server_ways, **options)) as tools:
             return tools["echo"].digest
 

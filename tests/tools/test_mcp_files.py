@@ -119,7 +119,7 @@ def test_lock_that_cannot_be_read_is_refused(tmp_path: Path, content: str) -> No
 
 
 def test_answer_becomes_text_that_says_what_it_does_not_show() -> None:
-    content = [
+    content: list[dict[str, Any]] = [
         {"type": "text", "text": "a"},
         {"type": "image", "mimeType": "image/png", "data": "AAAA"},
         {"type": "resource_link", "name": "r", "uri": "file:///r"},
