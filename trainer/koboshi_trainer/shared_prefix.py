@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from koboshi_tools import KoboshiError
 
+from .attention import attend
 from .batches import MicroBatch
 
 ATTENTION = "koboshi_shared_prefix"
@@ -166,13 +166,15 @@ def _grouped(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, w
     rows, heads, length, size = query.shape
     key_heads, keys = key.shape[1], key.shape[2]
     group = heads // key_heads
-    if group == 1 and length == keys and (window is None or keys <= window):
-        out = scaled_dot_product_attention(query, key, value, scale=scaling, is_causal=True)
-        return out.transpose(1, 2)
-    folded = query.reshape(rows, key_heads, group * length, size)
     mask = _mask(length, keys, window).repeat(group, 1)
-    out = scaled_dot_product_attention(folded, key, value, attn_mask=mask, scale=scaling)
-    return out.reshape(rows, heads, length, size).transpose(1, 2)
+    out = attend(
+        query.reshape(rows * key_heads, group * length, size),
+        key.reshape(rows * key_heads, keys, size),
+        value.reshape(rows * key_heads, keys, size),
+        mask,
+        scaling,
+    )
+    return out.view(rows, heads, length, size).transpose(1, 2)
 
 
 def _mask(length: int, keys: int, window: int | None) -> Tensor:
