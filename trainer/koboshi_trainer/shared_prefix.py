@@ -28,19 +28,31 @@ ATTENTION = "koboshi_shared_prefix"
 _STEP = 64
 
 
+# A row joins a grid only if it fills this part of the grid's width: padding is computed as well.
+_FILLED = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where rows of about equal length lie: tokens `start` to `stop` of the flat row tokens.
+
+    `padded` (rows, longest) points from a padded grid into those tokens, `flat` (their number,) back. Padding points at
+    0; no real query sees it, because it stands behind every real key of its row.
+    """
+
+    start: int
+    stop: int
+    padded: Tensor
+    flat: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the rows lie in the flat sequence.
-
-    `spare` positions stand behind all rows and mean nothing. `padded` (rows, longest) points from a padded grid into
-    the flat row tokens, `flat` (row tokens,) back. Padding points at 0; no real query sees it, because it stands behind
-    every real key of its row.
-    """
+    """What lies in the flat sequence: the prefix, the rows of all grids, and `spare` positions that mean nothing."""
 
     prefix: int
     spare: int
-    padded: Tensor
-    flat: Tensor
+    grids: tuple[Grid, ...]
 
 
 def body_hidden(model: Any, batch: MicroBatch) -> Tensor:
@@ -81,6 +93,16 @@ def set_attention(model: Any, name: str) -> None:
 
 
 def _layout(prefix: int, lengths: list[int], *, spare: int) -> Layout:
+    grids: list[Grid] = []
+    first = at = 0
+    for number in range(1, len(lengths) + 1):
+        if number == len(lengths) or lengths[number] < _FILLED * lengths[first]:
+            grids.append(_grid(at, lengths[first:number]))
+            first, at = number, grids[-1].stop
+    return Layout(prefix=prefix, spare=spare, grids=tuple(grids))
+
+
+def _grid(start: int, lengths: list[int]) -> Grid:
     longest = max(lengths)
     padded = torch.zeros(len(lengths), longest, dtype=torch.long)
     flat = []
@@ -89,7 +111,7 @@ def _layout(prefix: int, lengths: list[int], *, spare: int) -> Layout:
         padded[number, :length] = torch.arange(at, at + length)
         flat.append(torch.arange(number * longest, number * longest + length))
         at += length
-    return Layout(prefix=prefix, spare=spare, padded=padded, flat=torch.cat(flat))
+    return Grid(start=start, stop=start + at, padded=padded, flat=torch.cat(flat))
 
 
 def _attention(
@@ -108,20 +130,19 @@ def _attention(
     """Attend in a flat sequence; query (1, heads, tokens, size), key and value with the key-value heads."""
     if softcap is not None:
         raise KoboshiError(f"{type(module).__name__} caps its attention scores, which the trainer does not compute")
-    start, stop, window = row_layout.prefix, query.shape[2] - row_layout.spare, sliding_window
-    parts = []
-    if start:
-        parts.append(_grouped(query[:, :, :start], key[:, :, :start], value[:, :, :start], scaling, window)[0])
-    grid = row_layout.padded
-    rows_query, rows_key, rows_value = (
-        _ToGrid.apply(flat[0, :, start:stop], row_layout)  # type: ignore[no-untyped-call]
-        for flat in (query, key, value)
-    )
-    if start:
-        rows_key = torch.cat([key[:, :, :start].expand(len(grid), -1, -1, -1), rows_key], dim=2)
-        rows_value = torch.cat([value[:, :, :start].expand(len(grid), -1, -1, -1), rows_value], dim=2)
-    rows = _grouped(rows_query, rows_key, rows_value, scaling, window)
-    parts.append(_FromGrid.apply(rows, row_layout))  # type: ignore[no-untyped-call]
+    start, window = row_layout.prefix, sliding_window
+    before = tuple(part[:, :, :start] for part in (query, key, value))
+    parts = [_grouped(*before, scaling, window)[0]] if start else []
+    for grid in row_layout.grids:
+        own = (part[0, :, start + grid.start : start + grid.stop] for part in (query, key, value))
+        rows_query, rows_key, rows_value = (_ToGrid.apply(part, grid) for part in own)  # type: ignore[no-untyped-call]
+        if start:
+            rows_key, rows_value = (
+                torch.cat([shared.expand(len(grid.padded), -1, -1, -1), rows], dim=2)
+                for shared, rows in zip(before[1:], (rows_key, rows_value), strict=True)
+            )
+        rows = _grouped(rows_query, rows_key, rows_value, scaling, window)
+        parts.append(_FromGrid.apply(rows, grid))  # type: ignore[no-untyped-call]
     parts.append(query.new_zeros(row_layout.spare, *parts[0].shape[1:]))
     return torch.cat(parts).unsqueeze(0), None
 
@@ -130,32 +151,32 @@ class _ToGrid(torch.autograd.Function):
     """(heads, row tokens, size) -> (rows, heads, longest, size); padding has no gradient, so going back is a gather."""
 
     @staticmethod
-    def forward(ctx: Any, flat: Tensor, layout: Layout) -> Tensor:
-        ctx.layout = layout
-        rows, longest = layout.padded.shape
-        grid = flat.index_select(1, layout.padded.flatten())
-        return grid.view(flat.shape[0], rows, longest, flat.shape[2]).transpose(0, 1)
+    def forward(ctx: Any, flat: Tensor, grid: Grid) -> Tensor:
+        ctx.grid = grid
+        rows, longest = grid.padded.shape
+        laid = flat.index_select(1, grid.padded.flatten())
+        return laid.view(flat.shape[0], rows, longest, flat.shape[2]).transpose(0, 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grid = grads[0].transpose(0, 1).flatten(1, 2)
-        return grid.index_select(1, ctx.layout.flat), None
+        laid = grads[0].transpose(0, 1).flatten(1, 2)
+        return laid.index_select(1, ctx.grid.flat), None
 
 
 class _FromGrid(torch.autograd.Function):
     """(rows, longest, heads, size) -> (row tokens, heads, size)."""
 
     @staticmethod
-    def forward(ctx: Any, grid: Tensor, layout: Layout) -> Tensor:
-        ctx.layout = layout
-        return grid.flatten(0, 1).index_select(0, layout.flat)
+    def forward(ctx: Any, laid: Tensor, grid: Grid) -> Tensor:
+        ctx.grid = grid
+        return laid.flatten(0, 1).index_select(0, grid.flat)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        rows, longest = ctx.layout.padded.shape
-        grid = grads[0].new_zeros(rows * longest, *grads[0].shape[1:])
-        grid.index_copy_(0, ctx.layout.flat, grads[0])
-        return grid.view(rows, longest, *grads[0].shape[1:]), None
+        rows, longest = ctx.grid.padded.shape
+        laid = grads[0].new_zeros(rows * longest, *grads[0].shape[1:])
+        laid.index_copy_(0, ctx.grid.flat, grads[0])
+        return laid.view(rows, longest, *grads[0].shape[1:]), None
 
 
 def _grouped(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
