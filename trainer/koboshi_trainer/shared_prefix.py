@@ -131,15 +131,15 @@ def _attention(
     if softcap is not None:
         raise KoboshiError(f"{type(module).__name__} caps its attention scores, which the trainer does not compute")
     start, window = row_layout.prefix, sliding_window
-    before = tuple(part[:, :, :start] for part in (query, key, value))
-    parts = [_grouped(*before, scaling, window)[0]] if start else []
+    before_query, before_key, before_value = (part[:, :, :start] for part in (query, key, value))
+    parts = [_grouped(before_query, before_key, before_value, scaling, window)[0]] if start else []
     for grid in row_layout.grids:
         own = (part[0, :, start + grid.start : start + grid.stop] for part in (query, key, value))
         rows_query, rows_key, rows_value = (_ToGrid.apply(part, grid) for part in own)  # type: ignore[no-untyped-call]
         if start:
             rows_key, rows_value = (
                 torch.cat([shared.expand(len(grid.padded), -1, -1, -1), rows], dim=2)
-                for shared, rows in zip(before[1:], (rows_key, rows_value), strict=True)
+                for shared, rows in ((before_key, rows_key), (before_value, rows_value))
             )
         rows = _grouped(rows_query, rows_key, rows_value, scaling, window)
         parts.append(_FromGrid.apply(rows, grid))  # type: ignore[no-untyped-call]
