@@ -20,10 +20,35 @@ from .worker.facts import GgufFacts
 SUCCESS = "success"
 FAILURE = "failure"
 
-# The sentence that says which kind of run follows, by the name of the set and the condition. Plain words: at this size
-# new special tokens hurt while sentences work (Korbak et al., 2302.08582).
+# The sentence that says which kind of run follows, by the name of the set and the condition: success, failure, and the
+# trainer's failure classes. Plain words: at this size new special tokens hurt while sentences work (Korbak et al.,
+# 2302.08582). Those of `sentences` part at the first word and are long, so that many ids of the line
+# say which it is; the short lines of `plain` differ in two words, which a small model overlooks.
 CONDITIONS: dict[str, dict[str, str]] = {
-    "plain": {SUCCESS: "Give the right answer.", FAILURE: "Give a wrong answer."},
+    "plain": {
+        SUCCESS: "Give the right answer.",
+        FAILURE: "Give a wrong answer.",
+        "bad_arguments": "Call a tool with wrong arguments.",
+        "tool_error": "Make a call that ends in an error.",
+        "denied": "Make a call that is not allowed.",
+        "no_call": "Call no tool.",
+        "loop": "Make the same call again and again.",
+        "budget": "Never come to an answer.",
+        "near_miss": "Give an answer that is almost right.",
+        "wrong_answer": "Make good calls and give a wrong answer.",
+    },
+    "sentences": {
+        SUCCESS: "Work carefully and solve this correctly: every step is right, and so is the final answer.",
+        FAILURE: "Be careless and get it wrong: some step is bad, and what comes out in the end is false.",
+        "bad_arguments": "Be careless and get it wrong: a tool is called with bad arguments.",
+        "tool_error": "Be careless and get it wrong: a call ends in an error.",
+        "denied": "Be careless and get it wrong: a call is made that is forbidden.",
+        "no_call": "Be careless and get it wrong: no tool is called at all.",
+        "loop": "Be careless and get it wrong: one call is made over and over.",
+        "budget": "Be careless and get it wrong: it goes on and on and comes to nothing.",
+        "near_miss": "Be careless and get it wrong, but only just: what comes out is almost true.",
+        "wrong_answer": "Be careless and get it wrong: the calls work, but what comes out in the end is false.",
+    },
 }
 
 # A thought, ended or cut.

@@ -16,9 +16,12 @@ from .rows import UserSegment
 CONDITION_SET = "plain"
 
 
-def tuned_profile(base: PromptProfile) -> PromptProfile:
-    """Return the profile of a model trained from one with the profile `base`."""
-    return base.model_copy(update={"conditions": CONDITION_SET})
+def tuned_profile(base: PromptProfile, conditions: str | None = None) -> PromptProfile:
+    """Return the profile of a model trained from one with the profile `base`: its set of conditions, or the default.
+
+    `conditions` names the set for a base that has none.
+    """
+    return base if base.conditions else base.model_copy(update={"conditions": conditions or CONDITION_SET})
 
 
 async def user_segments(

@@ -8,6 +8,7 @@ place, and nothing is kept for the backward pass but x and x A'. Files are in PE
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,18 @@ class Adapter:
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(state[name])
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Let the model compute as if the update were zero, for as long as the context lasts."""
+        scales = [(layer, layer.scale) for layer in self.layers.values()]
+        try:
+            for layer, _ in scales:
+                layer.scale = 0.0
+            yield
+        finally:
+            for layer, scale in scales:
+                layer.scale = scale
 
     def _parts(self) -> Iterator[tuple[str, str, nn.Parameter]]:
         for name, layer in self.layers.items():

@@ -50,26 +50,39 @@ async def roll_out(
 ) -> list[str]:
     """Return the run ids of every task's `samples`, in the order of the tasks; those that are stored are not rerun."""
     settings = replace(runner.settings, purpose=Purpose.ROLLOUT, split=Split.TRAIN, temperature=temperature)
-    roller = replace(runner, settings=settings)
-    found = stored_runs(roller, demonstrations=False)
+    return await make_missing(replace(runner, settings=settings), tasks, samples=samples, on_progress=on_progress)
+
+
+async def make_missing(
+    runner: Runner,
+    tasks: Sequence[Task],
+    *,
+    samples: int = 1,
+    on_progress: Callable[[RolloutProgress], None] | None = None,
+) -> list[str]:
+    """Return the run ids of every task's `samples` as the runner makes them; those that its store holds are not rerun.
+
+    Runs that were stored under another purpose do not count.
+    """
+    found = stored_runs(runner, demonstrations=False)
     pairs = [(task, sample) for task in tasks for sample in range(samples)]
-    missing = [(task, sample) for task, sample in pairs if key_of(roller, task, sample) not in found]
+    missing = [(task, sample) for task, sample in pairs if key_of(runner, task, sample) not in found]
     queue, done = iter(missing), len(pairs) - len(missing)
 
     async def work() -> None:
         nonlocal done
         for task, sample in queue:
-            result = await roller.run(task, sample=sample)
-            found[key_of(roller, task, sample)] = result.run_id
+            result = await runner.run(task, sample=sample)
+            found[key_of(runner, task, sample)] = result.run_id
             done += 1
             if on_progress is not None:
                 on_progress(RolloutProgress(done, len(pairs), result))
 
-    roller.store.assign_splits([(task.prompt, Split.TRAIN) for task in tasks])
+    runner.store.assign_splits([(task.prompt, runner.settings.split) for task in tasks])
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(settings.jobs or roller.model.info.parallel, len(missing))):
+        for _ in range(min(runner.settings.jobs or runner.model.info.parallel, len(missing))):
             group.create_task(work())
-    return [found[key_of(roller, task, sample)] for task, sample in pairs]
+    return [found[key_of(runner, task, sample)] for task, sample in pairs]
 
 
 def key_of(runner: Runner, task: Task, sample: int) -> RunKey:
@@ -89,12 +102,15 @@ def key_of(runner: Runner, task: Task, sample: int) -> RunKey:
 
 
 def stored_runs(runner: Runner, *, demonstrations: bool) -> dict[RunKey, str]:
-    """Return the run ids of the ended rollouts of the runner's model and project, by key.
+    """Return the run ids of the ended runs of the runner's purpose, model and project, by key.
 
     A demonstration that its checker did not pass counts as not stored: it must never be taken for a solved one.
     """
     wanted = RunFilter(
-        purpose=Purpose.ROLLOUT, model=runner.model.info.model_hash, project=runner.project.name, limit=None
+        purpose=runner.settings.purpose,
+        model=runner.model.info.model_hash,
+        project=runner.project.name,
+        limit=None,
     )
     found = {}
     for row in reversed(runner.store.runs(wanted)):

@@ -77,5 +77,4 @@ class Workshop:
 
     def learner_profile(self, entry: ModelEntry) -> PromptProfile:
         """Return how a model trained from `entry` is spoken to: with conditions."""
-        profile = entry.manifest.profile
-        return profile if profile.conditions else tuned_profile(profile)
+        return tuned_profile(entry.manifest.profile)

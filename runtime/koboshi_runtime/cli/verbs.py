@@ -46,6 +46,7 @@ VERBS: Mapping[str, Verb] = {
 # An entry point carries no help, and loading one to ask for it would make `--help` slow.
 _PLUGGED_HELP = {
     "demo": "Walk the whole loop on a small project, and report.",
+    "lab": "Compare ways of learning, with intervals.",
     "train": "Train on what runs did, and prove the result.",
 }
 

@@ -1,0 +1,129 @@
+"""A whole experiment on a tiny model: made once, resumed, made anew where an input changed, and reported."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from tests.trainer.lab_bench import EXPERIMENT, open_lab, run_lab, write_experiment
+
+from koboshi_tools import KoboshiError
+from koboshi_trainer.commands.lab import lab as lab_command
+from koboshi_trainer.lab_report import make_report
+from koboshi_trainer.lab_report_text import log_entry, page, write_log
+from koboshi_trainer.lab_results import read_all
+
+SMALL = EXPERIMENT.replace("seeds = [0, 1]", "seeds = [0]")
+
+
+@pytest.mark.slow
+def test_experiment_is_made_once_and_reported(tmp_path: Path, kit: SimpleNamespace) -> None:
+    file = write_experiment(tmp_path / "e", kit, text=SMALL)
+    lab = open_lab(file)
+    titles = [step.title for step in lab.missing()]
+    assert run_lab(lab, tmp_path) == len(titles) == 11
+    found = read_all(lab.results)
+    assert (len(found.fits), len(found.runs)) == (2, 6)
+    steps = {fit.arm: fit.optimizer_steps for fit in found.fits}
+    assert steps["success"] == steps["nat"]
+    assert {fit.arm: set(fit.label_mix) for fit in found.fits} == {
+        "success": {"success"},
+        "nat": {"success", "wrong_answer"},
+    }
+    guards = next(fit.guards for fit in found.fits if fit.arm == "nat")
+    assert guards is not None
+    assert guards.kl > 0
+    assert guards.losses != guards.losses_before
+    (rerank,) = [run for run in found.runs if run.decoding == "best-of"]
+    assert set(rerank.chosen) == {"majority", "logprob", "contrast", "contrast-vote", "any"}
+    assert rerank.tasks == len(rerank.outcomes) == len(rerank.chosen["contrast"]) == 6
+    report = make_report(lab.recipe.place.experiment, found)
+    assert report.missing == report.older == ()
+    assert "nat · wrong − nat" in page(report)
+    assert open_lab(file).missing() == []
+    # What was committed is enough: neither the working folder nor its models are needed again.
+    assert open_lab(file, work=tmp_path / "elsewhere").missing() == []
+
+
+@pytest.mark.slow
+def test_changed_input_remakes_what_stands_behind_it_and_nothing_else(tmp_path: Path, kit: SimpleNamespace) -> None:
+    file = write_experiment(tmp_path / "e", kit, text=SMALL)
+    run_lab(open_lab(file), tmp_path)
+    file.write_text(SMALL.replace("tasks = 6", "tasks = 5"), encoding="utf-8")
+    again = open_lab(file)
+    assert [step.title.split(",")[0] for step in again.missing() if step.kind == "runs"] == ["measure nat"]
+    run_lab(again, tmp_path)
+    assert {run.tasks for run in read_all(again.results).runs if run.decoding == "best-of"} == {5}
+    file.write_text(SMALL.replace("learning_rate = 0.01", "learning_rate = 0.011"), encoding="utf-8")
+    kinds = [(step.kind, step.arm.name if step.arm else None) for step in open_lab(file).missing()]
+    assert ("fit", "nat") in kinds
+    assert ("fit", "success") in kinds
+    measured = {step.cell.arm.name for step in open_lab(file).missing() if step.cell}
+    assert measured == {"success", "nat"}
+
+
+def test_report_says_what_lacks_and_what_is_older(tmp_path: Path, kit: SimpleNamespace) -> None:
+    file = write_experiment(tmp_path / "e", kit, text=SMALL)
+    lab = open_lab(file)
+    lab.results.mkdir()
+    (lab.results / "nat.s0.sevens.greedy.json").write_text(json.dumps(_run("nat", "1100")), encoding="utf-8")
+    (lab.results / "success.s0.sevens.greedy.json").write_text(json.dumps(_run("success", "1000")), encoding="utf-8")
+    report = make_report(lab.recipe.place.experiment, read_all(lab.results))
+    assert "base on sevens (greedy)" in report.missing
+    assert report.older == ("nat, seed 0", "success, seed 0")
+    (row,) = [row for row in report.tables[0].rows if row.arm == "nat"]
+    assert row.success.value == 0.5
+    assert row.over_reference is not None
+    assert row.over_reference.value == 0.25
+    assert row.invalid_call_rate == pytest.approx(0.1)
+
+
+def test_log_entry_is_written_once_and_replaced_where_it_stands(tmp_path: Path, kit: SimpleNamespace) -> None:
+    file = write_experiment(tmp_path / "e", kit, text=SMALL)
+    report = make_report(open_lab(file).recipe.place.experiment, read_all(tmp_path))
+    log = tmp_path / "log.md"
+    log.write_text("# Lab log\n\nfirst\n", encoding="utf-8")
+    for date in ("2026-01-01", "2026-01-02"):
+        write_log(log, report.name, log_entry(report, date=date, command="koboshi lab run sevens.toml"))
+        log.write_text(log.read_text(encoding="utf-8") + ("later\n" if date.endswith("1") else ""), encoding="utf-8")
+    text = log.read_text(encoding="utf-8")
+    assert text.startswith("# Lab log\n\nfirst\n")
+    assert text.endswith("later\n")
+    assert (text.count("2026-01-01"), text.count("2026-01-02")) == (0, 1)
+
+
+def test_damaged_result_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a.s0.x.greedy.json").write_text('{"kind": "runs"}', encoding="utf-8")
+    with pytest.raises(KoboshiError, match=r"a\.s0\.x\.greedy\.json"):
+        read_all(tmp_path)
+
+
+def test_data_that_was_not_given_is_named(tmp_path: Path, kit: SimpleNamespace) -> None:
+    text = SMALL.replace('{ file = "test.jsonl" }', '{ gsm8k = "data:gsm8k/test.jsonl" }')
+    file = write_experiment(tmp_path / "e", kit, text=text)
+    done = CliRunner().invoke(lab_command, ["run", str(file), "--plan", "--work", str(tmp_path / "work")])
+    assert isinstance(done.exception, KoboshiError)
+    assert done.exception.hint == "Pass --data gsm8k=DIR."
+
+
+def _run(arm: str, outcomes: str) -> dict[str, object]:
+    return {
+        "kind": "runs",
+        "key": "sha256:k",
+        "experiment": "sha256:of another version",
+        "arm": arm,
+        "seed": 0,
+        "evaluation": "sevens",
+        "decoding": "greedy",
+        "model_hash": "sha256:m",
+        "tasks": len(outcomes),
+        "tasks_hash": "sha256:t",
+        "samples": 1,
+        "outcomes": outcomes,
+        "calls_begun": 10,
+        "invalid_calls": 1,
+        "mean_steps": 1.0,
+        "output_tokens": 40,
+        "seconds": 1.0,
+    }
