@@ -75,11 +75,11 @@ def test_a_refusal_leaves_with_3_and_its_result_on_stdout(place: PipelinePlace) 
 
 
 @pytest.mark.slow
-def test_a_method_that_is_configured_and_not_there_is_wrong_usage(place: PipelinePlace) -> None:
+def test_kto_without_a_failure_is_wrong_usage(place: PipelinePlace) -> None:
     path = place.project / "koboshi.toml"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("[train]", '[train]\nmethod = "kto"'), encoding="utf-8")
     done = place.train("fit")
     path.write_text(text, encoding="utf-8")
     assert done.returncode == 2
-    assert "'kto' is not available" in done.stderr
+    assert "kto needs successes and failures, and all 24 rows are of one kind" in done.stderr

@@ -27,6 +27,7 @@ from .batches import OptimizerBatch, micro_batches
 from .checkpoints import Progress, load_checkpoint, save_checkpoint
 from .fit_values import FitProgress, FitReport, FitSettings, OnProgress
 from .loss import learnt_loss, targets_of
+from .objectives import Objective, objective_of
 from .rows import TokenRow
 from .schedule import learning_rate, plan_fit, row_tokens
 from .shared_prefix import body_hidden, set_attention, use_shared_prefix
@@ -62,7 +63,9 @@ def fit(
     if done is not None:
         return done
     with _adapted(model, settings) as adapter:
-        job = _Job(model, adapter, settings, plan_fit(rows, settings), fit_hash, out_dir / CHECKPOINT_FILE)
+        plan = plan_fit(rows, settings)
+        objective = objective_of(model, adapter, plan, settings)
+        job = _Job(model, adapter, settings, plan, fit_hash, out_dir / CHECKPOINT_FILE, objective)
         state = _train(job, held_out or {}, progress)
         if settings.patience is not None and state.best is not None:
             adapter.load(state.best)
@@ -98,6 +101,7 @@ class _Job:
     plan: list[OptimizerBatch]
     fit_hash: str
     checkpoint: Path
+    objective: Objective
 
 
 @contextmanager
@@ -144,13 +148,13 @@ def _optimizer_step(job: _Job, optimizer: torch.optim.Optimizer, batch: Optimize
     rate = learning_rate(state.optimizer_step, len(job.plan), settings)
     for group in optimizer.param_groups:
         group["lr"] = rate
-    weight = sum(row.weight * row.learnt for micro in batch for row in micro.rows)
+    weight = job.objective.begin(batch)
     head = job.model.get_output_embeddings().weight
     loss = 0.0
     for micro in batch:
-        total, _ = learnt_loss(body_hidden(job.model, micro), head, targets_of(micro))
+        total, own = job.objective.loss(micro, body_hidden(job.model, micro), head)
         (total / weight).backward()  # type: ignore[no-untyped-call]
-        loss += float(total.detach()) / weight
+        loss += own / weight
         state.computed_tokens += micro.tokens
     norm = float(torch.nn.utils.clip_grad_norm_(list(job.adapter.parameters()), settings.max_gradient_norm))
     if not math.isfinite(loss) or not math.isfinite(norm):
@@ -264,7 +268,7 @@ def _fit_hash(rows: Sequence[TokenRow], settings: FitSettings, base: str, held_o
         return [[row.prefix_ids, row.ids, row.learn, row.weight, row.label, row.group] for row in some]
 
     held = {name: plain(some) for name, some in held_out.items()}
-    return hash_value([plain(rows), settings.model_dump(mode="json"), base, held])
+    return hash_value([plain(rows), settings.identity(), base, held])
 
 
 def _finished(out_dir: Path, fit_hash: str) -> FitReport | None:

@@ -2,18 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from koboshi_tools import Frozen
 
 
+class PreferenceSettings(Frozen):
+    """Which loss, how far a row may move (`beta`), and the weights of wanted and unwanted rows."""
+
+    kind: Literal["kto", "apo_zero_unpaired"] = "kto"
+    beta: float = Field(default=0.1, gt=0)
+    good_weight: float = Field(default=1.0, gt=0)
+    bad_weight: float = Field(default=1.0, gt=0)
+
+
 class FitSettings(Frozen):
     """How to train; `optimizer_steps` or `max_tokens` (of rows, prefixes counted) end the fit instead of `epochs`.
 
     `dtype` auto takes whichever of bf16 and fp32 multiplies faster here. `micro_tokens` bounds the positions computed
-    together, and so the memory: about 1.4 GB for each 1,000 of a 135M model.
+    together, and so the memory: about 1.4 GB for each 1,000 of a 135M model. With `preference` the loss is that instead
+    of the cross-entropy of the learnt ids.
     """
 
     r: int = Field(default=32, ge=1)
@@ -35,6 +45,11 @@ class FitSettings(Frozen):
     checkpoint_every: int = Field(default=10, ge=1, description="optimizer steps")
     evaluate_every: int | None = Field(default=None, ge=1, description="optimizer steps; None: only before and after")
     patience: int | None = Field(default=None, ge=1, description="evaluations without a better held-out loss")
+    preference: PreferenceSettings | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells fits apart; without a preference, what it was before there were any."""
+        return self.model_dump(mode="json", exclude=None if self.preference else {"preference"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from . import lora
 from .auroc import Auroc, Scored, paired_auroc
 from .batches import MicroBatch, micro_batches
 from .fit_values import FitSettings
-from .loss import learnt_loss, targets_of
+from .loss import learnt_loss, row_sums, targets_of
 from .methods import FAILURE, SUCCESS
 from .rows import Example, TokenRow, token_row
 from .shared_prefix import body_hidden, set_attention, use_shared_prefix
@@ -80,8 +80,8 @@ def _row_losses(model: Any, rows: Sequence[TokenRow], settings: FitSettings) -> 
     found: dict[int, tuple[float, int]] = {}
     for micro in micro_batches(rows, max_tokens=settings.micro_tokens):
         _, losses = learnt_loss(body_hidden(model, micro), head, targets_of(micro))
-        parts = torch.split(losses, [row.learnt for row in micro.rows])
-        found |= {id(row): (float(part.sum()), row.learnt) for row, part in zip(micro.rows, parts, strict=True)}
+        sums = row_sums(losses, micro).tolist()
+        found |= {id(row): (loss, row.learnt) for row, loss in zip(micro.rows, sums, strict=True)}
     return [found[id(row)] for row in rows]
 
 

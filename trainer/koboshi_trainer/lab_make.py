@@ -25,7 +25,7 @@ from .lab_file import Arm, ArmFit
 from .lab_recipe import Recipe
 from .lab_results import PoolResult
 from .lab_train import Trained, train_model
-from .methods import Assignment, Conditions, Method, Weights, assign
+from .methods import Assignment, Conditions, Method, Weights, assign, loss_of
 from .rollouts import RolloutProgress, roll_out
 from .rows import Example, TokenRow
 from .schedule import plan_fit
@@ -121,7 +121,8 @@ class Maker:
 
     def fit_settings(self, arm: Arm, seed: int) -> FitSettings:
         """Return how an arm is fitted under a seed, its steps those of another arm where it says so."""
-        settings = self.recipe.fit_of(arm).settings.model_copy(update={"seed": seed})
+        assert arm.method is not None, f"arm {arm.name} is not trained"
+        settings = loss_of(arm.method, self.recipe.fit_of(arm).settings).model_copy(update={"seed": seed})
         if arm.steps_of is None:
             return settings
         like, first = self._place.experiment.arm_named(arm.steps_of), self._place.experiment.seeds[0]

@@ -79,3 +79,8 @@ def learnt_loss(hidden: Tensor, head: Tensor, targets: Targets) -> tuple[Tensor,
     ids, weights = pad(targets.ids, spare), pad(targets.weights, spare)
     total, losses = _LearntLoss.apply(learnt, head, ids, weights)  # type: ignore[no-untyped-call]
     return total, losses[:count]
+
+
+def row_sums(losses: Tensor, batch: MicroBatch) -> Tensor:
+    """Return the summed loss of each row (rows,) from those of each learnt id."""
+    return torch.stack([part.sum() for part in torch.split(losses, [row.learnt for row in batch.rows])])

@@ -1,8 +1,8 @@
 """From one pool of examples to the rows of a method: which are used, under which condition, at which weight.
 
 All arms of an experiment come from here, so that they differ in nothing else: Negative-Aware Training (Wang et al.,
-arXiv 2402.11651), both kinds unlabelled (NUT), successes only, and NAT with its labels shuffled, the control that must
-lose the effect. Decoding always asks for a success.
+arXiv 2402.11651), both kinds unlabelled (NUT), successes only, NAT with its labels shuffled, the control that must lose
+the effect, and KTO, whose loss and not its condition tells the kinds apart. Decoding always asks for a success.
 """
 
 import random
@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from koboshi_runtime.records import OutcomeLabel
 
+from .fit_values import FitSettings, PreferenceSettings
 from .rows import Example, TokenRow, token_row
 
 SUCCESS = "success"
@@ -26,6 +27,7 @@ class Method(StrEnum):
     NUT = "nut"
     SUCCESS = "success"
     SHUFFLED = "shuffled"
+    KTO = "kto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ class Assignment:
 def assign(examples: Sequence[Example], method: Method, assignment: Assignment | None = None) -> list[TokenRow]:
     """Return the rows of `method`, in the order of `examples`.
 
-    Under NUT and successes-only every row carries the success condition, the one that decoding asks for. Under shuffled
+    Under NUT, KTO and successes-only every row carries the success condition, as decoding asks for it. Under shuffled
     labels the conditions of NAT are permuted among the examples that are not demonstrations. Each row's `label` is its
     true class. Raises RowError if an example was built without a condition that is needed.
     """
@@ -79,7 +81,7 @@ def assign(examples: Sequence[Example], method: Method, assignment: Assignment |
 def _conditions(examples: Sequence[Example], method: Method, assignment: Assignment) -> list[str | None]:
     if not assignment.conditions.used:
         return [None] * len(examples)
-    if method in {Method.NUT, Method.SUCCESS}:
+    if method in {Method.NUT, Method.SUCCESS, Method.KTO}:
         return [SUCCESS] * len(examples)
     true = _true_conditions(examples, assignment.conditions)
     if method is Method.SHUFFLED:
@@ -108,3 +110,10 @@ def _weight(example: Example, weights: Weights) -> float:
     if example.demonstration:
         return weights.demonstration
     return weights.success if example.label is OutcomeLabel.SUCCESS else weights.failure
+
+
+def loss_of(method: Method, settings: FitSettings) -> FitSettings:
+    """Return the settings of a fit by `method`: KTO brings its own loss, unless the settings name one already."""
+    if method is not Method.KTO or settings.preference is not None:
+        return settings
+    return settings.model_copy(update={"preference": PreferenceSettings()})

@@ -136,7 +136,7 @@ def job_folder(workshop: Workshop, dataset: Dataset, plan: FitPlan, base: ModelE
             "dataset": dataset.manifest.dataset_hash,
             "base": base.manifest.model_hash,
             "method": plan.method.value,
-            "settings": plan.settings.model_dump(mode="json"),
+            "settings": plan.settings.identity(),
             "assignment": repr(plan.assignment),
         }
     )

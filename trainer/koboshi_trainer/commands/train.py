@@ -203,11 +203,9 @@ def _keys(flags: dict[str, Any]) -> dict[str, Any]:
 
 def _plan(settings: "TrainSettings") -> "FitPlan":
     from ..fit_values import FitSettings
-    from ..methods import Assignment, Method
+    from ..methods import Assignment, Method, loss_of
     from ..stages import FitPlan
 
-    if settings.method == "kto":
-        raise UsageError(f"the method {settings.method!r} is not available", hint="Use nat, nut or success.")
     fit_settings = FitSettings(
         r=settings.rank,
         alpha=settings.alpha,
@@ -216,7 +214,8 @@ def _plan(settings: "TrainSettings") -> "FitPlan":
         batch_rows=settings.batch_rows,
         seed=settings.seed,
     )
-    return FitPlan(Method(settings.method), fit_settings, Assignment(seed=settings.seed))
+    method = Method(settings.method)
+    return FitPlan(method, loss_of(method, fit_settings), Assignment(seed=settings.seed))
 
 
 def _step_back(settings: "TrainSettings") -> None:
