@@ -120,7 +120,9 @@ def open_lab(file: Path, *, results: Path | None = None, work: Path | None = Non
     """Open an experiment as the command does, with one thread."""
     one = WorkerSettings(threads=1, batch_threads=1)
     settings = Settings(worker=one, train=TrainSettings(threads=1))
-    place = LabPlace.open(read_experiment(file), Data(file.parent, {}), work or file.parent / "work", settings)
+    home = open_home(path=file.parent / "users-home")
+    data, folder = Data(file.parent, {}), work or file.parent / "work"
+    place = LabPlace.open(read_experiment(file), data, folder, users_home=home, settings=settings)
     return Lab(Recipe(place), results or file.with_suffix(""))
 
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from tests.trainer.lab_bench import EXPERIMENT, open_lab, run_lab, write_experiment
 
+from koboshi_runtime.trust import UntrustedError
 from koboshi_tools import KoboshiError
 from koboshi_trainer.commands.lab import lab as lab_command
 from koboshi_trainer.lab_report import make_report
@@ -105,6 +106,17 @@ def test_data_that_was_not_given_is_named(tmp_path: Path, kit: SimpleNamespace) 
     done = CliRunner().invoke(lab_command, ["run", str(file), "--plan", "--work", str(tmp_path / "work")])
     assert isinstance(done.exception, KoboshiError)
     assert done.exception.hint == "Pass --data gsm8k=DIR."
+
+
+def test_project_that_nobody_agreed_to_is_not_copied(tmp_path: Path, kit: SimpleNamespace) -> None:
+    file = write_experiment(tmp_path / "e", kit, text=SMALL)
+    tools = tmp_path / "e" / "project" / "tools"
+    tools.mkdir()
+    (tools / "mine.py").write_text("raise SystemExit('it ran')\n", encoding="utf-8")
+    place = open_lab(file).recipe.place
+    with pytest.raises(UntrustedError, match="mine"):
+        place.project(place.experiment.project)
+    assert list((tmp_path / "e" / "work" / "projects").glob("*")) == []
 
 
 def _run(arm: str, outcomes: str) -> dict[str, object]:

@@ -11,18 +11,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from koboshi_policies import Policy, policy_layers
 from koboshi_runtime.config_values import Settings
 from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.model import Model, PromptProfile
 from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.opening import open_contributions
 from koboshi_runtime.project import Project, load_project
 from koboshi_runtime.registry import ModelEntry
 from koboshi_runtime.runner import Runner, RunSettings
 from koboshi_runtime.store import Store
 from koboshi_runtime.templates_init import init_project
+from koboshi_runtime.trust import pin_new, require_trust
 from koboshi_runtime.workermodel import WorkerModel, WorkerSettings
-from koboshi_tools import UsageError, builtin_tools, hash_file, hash_value, load_tools_folder
+from koboshi_tools import UsageError, hash_file, hash_value
 
 from .conditions import tuned_profile
 from .lab_file import Experiment, Place
@@ -38,16 +39,18 @@ class LabPlace:
     data: Data
     work: Path
     home: Home
+    users_home: Home
     settings: Settings
 
     @classmethod
-    def open(cls, experiment: Experiment, data: Data, work: Path, settings: Settings) -> "LabPlace":
+    def open(
+        cls, experiment: Experiment, data: Data, work: Path, *, users_home: Home, settings: Settings
+    ) -> "LabPlace":
         """Make the working folder and its home."""
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
         worker = settings.worker.model_copy(update=experiment.worker.model_dump())
-        return cls(
-            experiment, data, work, open_home(path=work / "home"), settings.model_copy(update={"worker": worker})
-        )
+        own = settings.model_copy(update={"worker": worker})
+        return cls(experiment, data, work, open_home(path=work / "home"), users_home, own)
 
     def base(self) -> ModelEntry:
         """Return the base model, fetched at the first call. Raises UsageError if it cannot be trained."""
@@ -81,13 +84,19 @@ class LabPlace:
         return hash_value([[str(path.relative_to(root)), hash_file(path)] for path in files])
 
     def project(self, place: Place) -> Project:
-        """Return a copy of the project, made at the first call: what runs do to it is done to the copy."""
+        """Return a copy of the project, made at the first call: what runs do to it is done to the copy.
+
+        Raises UntrustedError for a folder that the user has not agreed to.
+        """
         folder = self.work / "projects" / self.project_key(place).removeprefix("sha256:")[:16]
         if not folder.exists():
             if place.pack:
                 init_project(folder, place.pack, seed=place.seed)
             else:
-                shutil.copytree(self.data.path(str(place.folder)), folder)
+                source = load_project(self.data.path(str(place.folder)))
+                require_trust(self.users_home, source)
+                shutil.copytree(source.root, folder)
+            pin_new(self.home, folder)
         return load_project(folder)
 
     def runner(
@@ -95,11 +104,10 @@ class LabPlace:
     ) -> Runner:
         """Return a runner of a project's tasks on `model`; `system` stands in for the project's system prompt."""
         project = self.project(place)
-        tools = {**builtin_tools(), **load_tools_folder(project.tools_folder)}
-        policy = Policy.load(policy_layers(project.policies))
+        opened = open_contributions(self.home, project)
         if system is not None:
             project = replace(project, system_prompt=system)
-        return Runner(project, policy, tools, model, store, settings)
+        return Runner(project, opened.policy, opened.tools, model, store, settings)
 
     @asynccontextmanager
     async def model(self, file: Path, profile: PromptProfile) -> AsyncIterator[WorkerModel]:

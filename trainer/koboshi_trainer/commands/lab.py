@@ -135,8 +135,10 @@ def _open(file: Path, data: dict[str, Path], results: Path | None, work: Path | 
     from ..lab_sources import Data
 
     experiment = read_experiment(file)
-    folder = work or open_home().runs / "lab" / experiment.name
-    place = LabPlace.open(experiment, Data(file.resolve().parent, data), folder.resolve(), load_config_here().settings)
+    home = open_home()
+    folder = (work or home.runs / "lab" / experiment.name).resolve()
+    settings = load_config_here().settings
+    place = LabPlace.open(experiment, Data(file.resolve().parent, data), folder, users_home=home, settings=settings)
     return Lab(Recipe(place), results or results_of(file))
 
 
