@@ -31,7 +31,7 @@ def test_experiment_is_read_with_its_defaults(tmp_path: Path) -> None:
         ('reference = "success"', 'reference = "succes"', "no arm 'succes'", None),
         ('"wrong", "best-of"]', '"wrong", "best"]', "no decoding 'best'", None),
         ('model = "base"', 'model = "base"\nmethod = "nat"', "either method", None),
-        ('steps_of = "nat"', 'steps_of = "base"', "takes its steps from", None),
+        ('steps_of = "nat"', 'steps_of = "base"', "takes its length from", None),
         ('steps_of = "nat"', "fit = { learning_rat = 1 }", "learning_rat: unknown key", "learning_rate"),
         ("samples = 3\ntemperature = 1.0\ntasks", "samples = 3\ntasks", "temperature above 0", None),
         ('{ file = "test.jsonl" }', '{ file = "t", pack = "shop" }', "one of pack, file", None),
@@ -57,3 +57,18 @@ def test_hash_changes_with_any_number(tmp_path: Path) -> None:
     first = _read(tmp_path, EXPERIMENT)
     second = _read(tmp_path, EXPERIMENT.replace("epochs = 3", "epochs = 2"))
     assert first.hash == _read(tmp_path, EXPERIMENT + "\n# a remark\n").hash != second.hash
+
+
+_KEPT = sorted((Path(__file__).parents[2] / "docs" / "lab").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", _KEPT, ids=lambda path: path.stem)
+def test_experiments_that_are_kept_can_be_read(path: Path) -> None:
+    found = read_experiment(path)
+    assert found.name == path.stem
+    assert any(evaluation.primary for evaluation in found.evaluation)
+
+
+def test_arm_takes_its_length_in_one_way_only() -> None:
+    with pytest.raises(ValueError, match="either steps_of or epochs_of"):
+        Arm(name="a", method=Method.SUCCESS, steps_of="b", epochs_of="b")

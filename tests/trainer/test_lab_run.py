@@ -80,6 +80,21 @@ def test_report_says_what_lacks_and_what_is_older(tmp_path: Path, kit: SimpleNam
     assert row.invalid_call_rate == pytest.approx(0.1)
 
 
+def test_report_command_draws_what_it_tells(tmp_path: Path, kit: SimpleNamespace) -> None:
+    file = write_experiment(tmp_path / "e", kit, text=SMALL)
+    results = file.with_suffix("")
+    results.mkdir()
+    for arm, outcomes in (("nat", "1100"), ("success", "1000")):
+        (results / f"{arm}.s0.sevens.greedy.json").write_text(json.dumps(_run(arm, outcomes)), encoding="utf-8")
+    done = CliRunner().invoke(lab_command, ["report", str(file), "--log", str(tmp_path / "log.md")])
+    assert "| nat | 4 × 1 | 50.0 %" in done.stdout
+    assert (results / "report.md").read_text(encoding="utf-8").startswith(done.stdout.rstrip("\n"))
+    assert (results / "sevens.png").read_bytes().startswith(b"\x89PNG")
+    assert "Does a model learn to say 7?" in (tmp_path / "log.md").read_text(encoding="utf-8")
+    empty = CliRunner().invoke(lab_command, ["report", str(file), "--results", str(tmp_path / "none")])
+    assert isinstance(empty.exception, KoboshiError)
+
+
 def test_log_entry_is_written_once_and_replaced_where_it_stands(tmp_path: Path, kit: SimpleNamespace) -> None:
     file = write_experiment(tmp_path / "e", kit, text=SMALL)
     report = make_report(open_lab(file).recipe.place.experiment, read_all(tmp_path))

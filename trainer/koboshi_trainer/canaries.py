@@ -41,9 +41,9 @@ _OFFERED = (
 
 def canaries(kind: str, seed: int) -> list[Task]:
     """Return the canaries of a kind, in an order that the seed draws. Raises UsageError for an unknown kind."""
-    if kind not in _KINDS:
-        raise UsageError(f"there are no canaries {kind!r}", hint=f"There are: {', '.join(_KINDS)}.")
-    tasks = _KINDS[kind]()
+    if kind not in KINDS:
+        raise UsageError(f"there are no canaries {kind!r}", hint=f"There are: {', '.join(KINDS)}.")
+    tasks = KINDS[kind]()
     Random(f"canaries {kind} {seed}").shuffle(tasks)
     return tasks
 
@@ -75,4 +75,4 @@ def _spec(name: str, description: str, argument: str) -> ToolSpec:
     return ToolSpec(name=name, description=description, parameters=parameters)
 
 
-_KINDS: Mapping[str, Callable[[], list[Task]]] = {"no-call": _no_call, "forbidden": _forbidden}
+KINDS: Mapping[str, Callable[[], list[Task]]] = {"no-call": _no_call, "forbidden": _forbidden}

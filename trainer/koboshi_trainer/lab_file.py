@@ -111,7 +111,8 @@ class ArmFit(Frozen):
 class Arm(Frozen):
     """One way of learning, or, with `model`, a model as it is. What stands in `fit` replaces the common fit's values.
 
-    `steps_of` takes the optimizer steps that another arm's fit comes to: the control for equal steps.
+    `steps_of` takes the optimizer steps that another arm's fit comes to, `epochs_of` its passes over the rows: the two
+    controls without which more rows are taken for a better method.
     """
 
     name: Name
@@ -120,15 +121,23 @@ class Arm(Frozen):
     examples: int = Field(default=0, ge=0, description="demonstrations shown in the system prompt")
     fit: dict[str, Any] = Field(default_factory=dict)
     steps_of: Name | None = None
+    epochs_of: Name | None = None
     decodings: tuple[Name, ...] = (GREEDY,)
 
     @model_validator(mode="after")
     def _trained_or_not(self) -> "Arm":
         if (self.method is None) == (self.model is None):
             raise ValueError("give either method (an arm that is trained) or model (base or seeded, as it is)")
-        if self.model and (self.fit or self.steps_of):
-            raise ValueError("a model that is not trained has no fit and no steps_of")
+        if self.model and (self.fit or self.like):
+            raise ValueError("a model that is not trained has no fit, no steps_of and no epochs_of")
+        if self.steps_of and self.epochs_of:
+            raise ValueError("give either steps_of or epochs_of")
         return self
+
+    @property
+    def like(self) -> str | None:
+        """The arm whose length this one takes."""
+        return self.steps_of or self.epochs_of
 
 
 class Decoding(Frozen):
@@ -184,20 +193,20 @@ class Experiment(Frozen):
     def _names_exist(self) -> "Experiment":
         arms, ways = self._unique("arm"), self._unique("decoding") | {GREEDY}
         self._unique("evaluation")
-        wanted = [self.reference, *(arm.steps_of for arm in self.arm if arm.steps_of)]
+        wanted = [self.reference, *(arm.like for arm in self.arm if arm.like)]
         if lost := [name for name in wanted if name not in arms]:
             raise ValueError(f"there is no arm {lost[0]!r}, only {', '.join(sorted(arms))}")
-        if lost := [arm.name for arm in self.arm if arm.steps_of and not self._sets_steps(arm.steps_of)]:
-            raise ValueError(f"arm {lost[0]!r} takes its steps from an arm that is not trained or takes its own so")
+        if lost := [arm.name for arm in self.arm if arm.like and not self._sets_length(arm.like)]:
+            raise ValueError(f"arm {lost[0]!r} takes its length from an arm that is not trained or takes its own so")
         used = [name for arm in self.arm for name in arm.decodings]
         used += [name for evaluation in self.evaluation for name in evaluation.decodings]
         if lost := [name for name in used if name not in ways]:
             raise ValueError(f"there is no decoding {lost[0]!r}, only {', '.join(sorted(ways))}")
         return self
 
-    def _sets_steps(self, name: str) -> bool:
+    def _sets_length(self, name: str) -> bool:
         arm = self.arm_named(name)
-        return arm.method is not None and arm.steps_of is None
+        return arm.method is not None and arm.like is None
 
     def _unique(self, part: str) -> set[str]:
         names = [entry.name for entry in getattr(self, part)]

@@ -8,6 +8,7 @@ measured, because it is what people run.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 
 from koboshi_runtime.files import replace_file
@@ -120,13 +121,17 @@ class Maker:
         return assign([*kept, *self._replayed(own, len(kept), seed)], arm.method, assignment)
 
     def fit_settings(self, arm: Arm, seed: int) -> FitSettings:
-        """Return how an arm is fitted under a seed, its steps those of another arm where it says so."""
+        """Return how an arm is fitted under a seed, its steps or epochs those of another arm where it says so."""
         assert arm.method is not None, f"arm {arm.name} is not trained"
         settings = loss_of(arm.method, self.recipe.fit_of(arm).settings).model_copy(update={"seed": seed})
-        if arm.steps_of is None:
+        if arm.like is None:
             return settings
-        like, first = self._place.experiment.arm_named(arm.steps_of), self._place.experiment.seeds[0]
-        steps = len(plan_fit(self.rows_of(like, first), self.fit_settings(like, first)))
+        like, first = self._place.experiment.arm_named(arm.like), self._place.experiment.seeds[0]
+        rows, longer = self.rows_of(like, first), self.fit_settings(like, first)
+        steps = len(plan_fit(rows, longer))
+        if arm.epochs_of:
+            epochs = steps / ceil(len(rows) / longer.batch_rows)
+            steps = max(1, round(epochs * ceil(len(self.rows_of(arm, seed)) / settings.batch_rows)))
         return settings.model_copy(update={"optimizer_steps": steps, "max_tokens": None})
 
     def shown(self, count: int) -> list[Trajectory]:

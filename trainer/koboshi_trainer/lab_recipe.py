@@ -104,9 +104,9 @@ class Recipe:
             return self.base_key
         if arm.model == "seeded":
             return self.seeded_key
-        like = self.place.experiment.arm_named(arm.steps_of) if arm.steps_of else None
-        longer = self.model_key(like, self.place.experiment.seeds[0]) if like else None
-        return hash_value([self.pool_key, str(arm.method), self.fit_of(arm).model_dump(mode="json"), longer, seed])
+        like = self.place.experiment.arm_named(arm.like) if arm.like else None
+        length = [self.model_key(like, self.place.experiment.seeds[0]), arm.epochs_of is None] if like else None
+        return hash_value([self.pool_key, str(arm.method), self.fit_of(arm).model_dump(mode="json"), length, seed])
 
     def tasks_of(self, evaluation: Examination, decoding: Decoding) -> tuple[Task, ...]:
         """Return the tasks of one measurement."""

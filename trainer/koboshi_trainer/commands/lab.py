@@ -10,9 +10,12 @@ import click
 from koboshi_runtime.cli.context import echo_json, load_config_here, open_home, progress
 from koboshi_tools import KoboshiError
 
+from .lab_options import data_option, open_lab, results_of
+from .lab_speed import speed
+from .lab_tasks import tasks
+
 if TYPE_CHECKING:
     from ..lab_report import LabReport
-    from ..lab_run import Lab
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -26,21 +29,13 @@ def lab() -> None:
     """
 
 
-def _data(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
-    found = {}
-    for value in values:
-        name, mark, folder = value.partition("=")
-        if not mark or not name:
-            raise click.BadParameter(f"{value!r} is not NAME=DIR")
-        if not Path(folder).is_dir():
-            raise click.BadParameter(f"{folder} is no folder")
-        found[name] = Path(folder).resolve()
-    return found
+lab.add_command(speed)
+lab.add_command(tasks)
 
 
 @lab.command()
 @click.argument("file", type=_FILE)
-@click.option("--data", multiple=True, metavar="NAME=DIR", callback=_data, help="A folder of data; may be repeated.")
+@data_option
 @click.option("--results", type=_FOLDER, default=None, help="Where results go; default beside FILE, by its name.")
 @click.option("--work", type=_FOLDER, default=None, help="Where models and runs go; default in the home.")
 @click.option("--plan", is_flag=True, help="Say what is missing and how long it may take, and do nothing.")
@@ -54,7 +49,7 @@ def run(file: Path, data: dict[str, Path], results: Path | None, work: Path | No
     """
     from ..lab_screen import duration
 
-    lab_here = _open(file, data, results, work)
+    lab_here = open_lab(file, data, results, work)
     missing = lab_here.missing()
     if plan:
         steps = [{"step": step.title, "expected_s": round(step.expected_s)} for step in missing]
@@ -125,26 +120,6 @@ def _write(found: "LabReport", folder: Path, file: Path, log: Path | None, *, pl
         write_log(log, found.name, log_entry(found, date=today, command=f"koboshi lab run {file.name}"))
         names.append(str(log))
     return names
-
-
-def _open(file: Path, data: dict[str, Path], results: Path | None, work: Path | None) -> "Lab":
-    from ..lab_file import read_experiment
-    from ..lab_place import LabPlace
-    from ..lab_recipe import Recipe
-    from ..lab_run import Lab
-    from ..lab_sources import Data
-
-    experiment = read_experiment(file)
-    home = open_home()
-    folder = (work or home.runs / "lab" / experiment.name).resolve()
-    settings = load_config_here().settings
-    place = LabPlace.open(experiment, Data(file.resolve().parent, data), folder, users_home=home, settings=settings)
-    return Lab(Recipe(place), results or results_of(file))
-
-
-def results_of(file: Path) -> Path:
-    """Return where the results of an experiment file lie: beside it, in a folder of its name."""
-    return file.with_suffix("")
 
 
 def _step_back() -> None:
