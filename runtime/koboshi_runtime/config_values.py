@@ -7,7 +7,7 @@ or to the person.
 import os
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from koboshi_tools import Frozen
 
@@ -46,7 +46,11 @@ class RunSettings(Frozen):
 
 
 class TrainSettings(Frozen):
-    """`[train]`: the night. `rank` is of the LoRA matrices; `batch_rows` make one optimizer step."""
+    """`[train]`: the night. `rank` is of the LoRA matrices; `batch_rows` make one optimizer step.
+
+    `classes` are the failure classes that are named to the model, each by a sentence of its own; in a variable they are
+    parted by commas.
+    """
 
     method: Literal["nat", "nut", "success", "kto"] = "nat"
     rank: int = Field(default=32, ge=1)
@@ -57,6 +61,12 @@ class TrainSettings(Frozen):
     threads: int = Field(default_factory=_processors, ge=1)
     nice: int = Field(default=10, ge=0, le=19)
     seed: int = 0
+    classes: tuple[str, ...] = ()
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _parted(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class GateSettings(Frozen):

@@ -100,3 +100,11 @@ def test_the_nearest_parent_with_a_project_file_is_found(tmp_path: Path) -> None
     (tmp_path / "koboshi.toml").touch()
     (tmp_path / "a" / "b" / "koboshi.toml").touch()
     assert find_project(inner) == tmp_path / "a" / "b"
+
+
+def test_list_in_a_variable_is_parted_by_commas(layers: Layers) -> None:
+    layers.environment["KOBOSHI_TRAIN__CLASSES"] = "tool_error, wrong_answer"
+    assert layers.load().settings.train.classes == ("tool_error", "wrong_answer")
+    layers.project.write_text('[train]\nclasses = ["loop"]\n', encoding="utf-8")
+    del layers.environment["KOBOSHI_TRAIN__CLASSES"]
+    assert layers.load().settings.train.classes == ("loop",)

@@ -12,6 +12,7 @@ from koboshi_runtime.records import EndReason, OutcomeLabel, OutcomeSource, Purp
 from koboshi_tools import ToolCall, Transport
 from koboshi_trainer.dataset import Dataset, DatasetError, DatasetSettings, build_dataset, load_dataset
 from koboshi_trainer.duplicates import Caps
+from koboshi_trainer.methods import Assignment, Conditions, Method, assign
 from koboshi_trainer.quality import FailureClass, failure_class
 
 FAILURE = OutcomeLabel.FAILURE
@@ -202,3 +203,13 @@ def test_rows_and_manifest_say_which_version_of_a_tool_made_them_and_what_was_do
     }
     counts = found.manifest.counts
     assert (counts.tool_versions, counts.marked_steps) == ({"calculator 1": 1, "calculator 2": 1}, {"denied": 1})
+def test_failure_class_that_is_named_is_learnt_under_its_own_sentence(tmp_path: Path) -> None:
+    runs = [good(), trajectory("bad", "task 9", label=FAILURE, transport=Transport.ERROR)]
+    dataset = build(tmp_path, runs, ALL.naming(["tool_error"]))
+    named = Assignment(conditions=Conditions(classes=("tool_error",), fewest=1))
+    rows = {row.run_id: row for row in assign(dataset.train, Method.NAT, named)}
+    assert {run_id: row.condition for run_id, row in rows.items()} == {"good-0": "success", "bad": "tool_error"}
+    user = user_segment("task 9", "tool_error")
+    assert rows["bad"].ids[: len(user)] == user
+    plain = {row.run_id: row.condition for row in assign(dataset.train, Method.NAT)}
+    assert plain["bad"] == "failure"

@@ -35,6 +35,12 @@ def test_losses_are_the_published_ones(settings: PreferenceSettings, kl: float, 
     assert judge(RATIOS, GOOD, kl, settings).losses.tolist() == pytest.approx(losses, abs=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "mean"), [("kto", 0.5293979049), ("apo_zero_unpaired", 0.5293425918)])
+def test_mean_loss_is_the_number_that_trl_gives(kind: Any, mean: float) -> None:
+    # KTOTrainer._compute_loss of TRL 1.16.0 on these log-ratios, labels and KL term, beta 0.1.
+    assert float(judge(RATIOS, GOOD, 0.3, PreferenceSettings(kind=kind)).losses.mean()) == pytest.approx(mean, abs=1e-7)
+
+
 @pytest.mark.parametrize("kind", ["kto", "apo_zero_unpaired"])
 def test_slopes_are_the_derivatives_of_the_losses(kind: Any) -> None:
     settings = PreferenceSettings(kind=kind, beta=0.3, good_weight=0.7, bad_weight=1.3)

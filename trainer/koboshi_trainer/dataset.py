@@ -50,6 +50,11 @@ class DatasetSettings(Frozen):
     longest: int = Field(default=2048, ge=1, description="ids of a row with its prefix; longer runs are left out")
     seed: int = 0
 
+    def naming(self, classes: Iterable[str]) -> "DatasetSettings":
+        """Return these settings with the conditions of failure classes beside their own."""
+        conditions = tuple(dict.fromkeys((*self.conditions, *classes)))
+        return self.model_copy(update={"conditions": conditions})
+
 
 class Counts(Frozen):
     """How many rows are of what; `excluded` counts runs by the reason why they are none.

@@ -17,7 +17,6 @@ from .dataset import DatasetSettings
 from .lab_file import Arm, ArmFit, Decoding, Examination, arm_fit
 from .lab_place import LabPlace
 from .lab_sources import read_solved, read_tasks, solved_hash, tasks_hash, without
-from .methods import FAILURE, SUCCESS
 
 # Raised when a step comes to mean something else, so that older results are not taken for its own.
 _VERSION = 1
@@ -60,8 +59,7 @@ class Recipe:
     def dataset_settings(self) -> DatasetSettings:
         """The pool's settings, with every condition that an arm names."""
         named = [name for arm in self.place.experiment.arm if arm.method for name in self.fit_of(arm).classes]
-        conditions = tuple(dict.fromkeys((SUCCESS, FAILURE, *named)))
-        return self.place.experiment.pool.dataset.model_copy(update={"conditions": conditions})
+        return self.place.experiment.pool.dataset.naming(named)
 
     def fit_of(self, arm: Arm) -> ArmFit:
         """Return how an arm is fitted."""

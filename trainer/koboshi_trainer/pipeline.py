@@ -72,6 +72,7 @@ class TrainResult(Frozen):
 async def build_dataset_here(workshop: Workshop, settings: DatasetSettings | None = None) -> Dataset:
     """Freeze what the home holds for training, in the ids of the current model."""
     current = workshop.registry.current()
+    settings = settings or DatasetSettings().naming(workshop.settings.train.classes)
     async with workshop.model(current, workshop.learner_profile(workshop.base_of(current))) as model:
         return await build(workshop.home, model, settings)
 

@@ -29,7 +29,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
 _OPTIONS = (
-    click.option("--method", type=click.Choice(["nat", "nut", "success"]), help="Default [train] method."),
+    click.option("--method", type=click.Choice(["nat", "nut", "success", "kto"]), help="Default [train] method."),
     click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Passes over the rows."),
     click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Default [train] learning_rate."),
     click.option("--rank", type=click.IntRange(1), help="Of the LoRA matrices."),
@@ -203,7 +203,7 @@ def _keys(flags: dict[str, Any]) -> dict[str, Any]:
 
 def _plan(settings: "TrainSettings") -> "FitPlan":
     from ..fit_values import FitSettings
-    from ..methods import Assignment, Method, loss_of
+    from ..methods import Assignment, Conditions, Method, loss_of
     from ..stages import FitPlan
 
     fit_settings = FitSettings(
@@ -215,7 +215,8 @@ def _plan(settings: "TrainSettings") -> "FitPlan":
         seed=settings.seed,
     )
     method = Method(settings.method)
-    return FitPlan(method, loss_of(method, fit_settings), Assignment(seed=settings.seed))
+    assignment = Assignment(conditions=Conditions(classes=settings.classes), seed=settings.seed)
+    return FitPlan(method, loss_of(method, fit_settings), assignment)
 
 
 def _step_back(settings: "TrainSettings") -> None:
