@@ -203,6 +203,8 @@ def test_rows_and_manifest_say_which_version_of_a_tool_made_them_and_what_was_do
     }
     counts = found.manifest.counts
     assert (counts.tool_versions, counts.marked_steps) == ({"calculator 1": 1, "calculator 2": 1}, {"denied": 1})
+
+
 def test_failure_class_that_is_named_is_learnt_under_its_own_sentence(tmp_path: Path) -> None:
     runs = [good(), trajectory("bad", "task 9", label=FAILURE, transport=Transport.ERROR)]
     dataset = build(tmp_path, runs, ALL.naming(["tool_error"]))
