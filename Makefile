@@ -4,12 +4,19 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RUNNING := .pytest_cache/running
 PACKAGES := tools policies runtime trainer tests
 
 # GCC drops the stores that fill llama.cpp's AMX tile configuration, and a processor with AMX then faults at the first
 # decode (ggml-org/llama.cpp#26954). Keeping dead stores costs nothing that can be measured.
 export CMAKE_ARGS ?= -DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse'
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+# A test that ends the process (SIGILL, SIGKILL) leaves no report: the last line then names it.
+define pytest
+@rm -f $(RUNNING); $(BIN)/pytest $(1) || { code=$$?; test ! -e $(RUNNING) || \
+	echo "pytest ended with $$code in $$(cat $(RUNNING))" >&2; exit $$code; }
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint types docs clean
@@ -30,10 +37,10 @@ demo: $(READY)  ## Run the whole loop on a small shop, with a report at the end 
 	@$(BIN)/koboshi demo
 
 test: $(READY)  ## Run all tests
-	@$(BIN)/pytest
+	$(call pytest)
 
 test-fast: $(READY)  ## Run the tests that need neither minutes nor a real model
-	@$(BIN)/pytest -m 'not slow'
+	$(call pytest,-m 'not slow')
 
 lint: $(READY)  ## Check style, formatting, the direction of imports and the generated docs
 	@$(BIN)/ruff check $(PACKAGES)

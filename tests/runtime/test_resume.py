@@ -5,12 +5,14 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.runtime.run_makers import TOOLS, Answers, calls, notes, runner, task
 
+from koboshi_policies import Answer
 from koboshi_runtime.ids import new_id
 from koboshi_runtime.model import GenerateRequest, Reply
 from koboshi_runtime.project import Budgets
@@ -146,6 +148,15 @@ def cut_in_tool(made: Runner, begun: threading.Event, go: threading.Event) -> No
     asyncio.run(main())
 
 
+async def cut_when(reached: asyncio.Event, work: Coroutine[Any, Any, object]) -> None:
+    """Interrupt a run as soon as it has come to a certain place."""
+    run = asyncio.create_task(work)
+    await reached.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+
+
 @pytest.mark.parametrize("before", [[], [calls(("look", {"key": "a"}))], [calls(("put", {"text": "p"}))]])
 def test_run_interrupted_in_a_reading_call_makes_that_call_again(
     tmp_path: Path, store: Store, before: list[str]
@@ -165,19 +176,44 @@ def test_run_interrupted_in_a_reading_call_makes_that_call_again(
     assert last.count(b"waited") == 1
 
 
+def test_run_that_goes_on_in_this_process_is_not_resumed_beside_itself(tmp_path: Path, store: Store) -> None:
+    begun, go = threading.Event(), threading.Event()
+    settings = {"wait": {"begun": begun, "go": go}}
+    replies = [calls(("put", {"text": "p"})), calls(("wait", {})), "done"]
+    made = runner(tmp_path, store, replies, tool_settings=settings)
+
+    async def both() -> OutcomeLabel:
+        run = asyncio.create_task(made.run(task()))
+        await asyncio.to_thread(begun.wait, 30)
+        try:
+            with pytest.raises(UsageError, match="goes on in this process"):
+                await runner(tmp_path, store, ["done"]).resume(only_run(store))
+        finally:
+            go.set()
+        return (await run).outcome
+
+    assert asyncio.run(both()) is OutcomeLabel.SUCCESS
+
+
 def test_run_interrupted_twice_before_its_first_commit_can_still_be_resumed(tmp_path: Path, store: Store) -> None:
     class Slow(ScriptedModel):
+        def __init__(self) -> None:
+            super().__init__([])
+            self.asked = asyncio.Event()
+
         async def generate(self, request: GenerateRequest) -> Reply:
+            self.asked.set()
             await asyncio.Event().wait()
             return await super().generate(request)
 
-    async def cut(made: Runner, run_id: str | None) -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(made.resume(run_id) if run_id else made.run(task()), 0.3)
+    async def cut(run_id: str | None) -> None:
+        model = Slow()
+        made = runner(tmp_path, store, model)
+        await cut_when(model.asked, made.resume(run_id) if run_id else made.run(task()))
 
-    asyncio.run(cut(runner(tmp_path, store, Slow([])), None))
+    asyncio.run(cut(None))
     run_id = only_run(store)
-    asyncio.run(cut(runner(tmp_path, store, Slow([])), run_id))
+    asyncio.run(cut(run_id))
     assert store.runs()[0].status is RunStatus.INTERRUPTED
     assert asyncio.run(runner(tmp_path, store, ["done"]).resume(run_id)).outcome is OutcomeLabel.SUCCESS
 
@@ -232,7 +268,7 @@ def test_run_cut_off_while_a_person_is_asked_asks_again_and_makes_the_call_once(
     snapshots = Snapshots(tmp_path, tmp_path / "cut")
 
     class Dying(Answers):
-        async def ask(self, run_id: str, intent: Any) -> bool:
+        async def ask(self, run_id: str, intent: CallIntent) -> Answer:
             snapshots.take()
             return await super().ask(run_id, intent)
 
@@ -321,14 +357,20 @@ def test_refused_resume_leaves_the_run_as_it_was(tmp_path: Path, store: Store) -
 
 def test_run_interrupted_while_a_person_is_asked_asks_again(tmp_path: Path, store: Store) -> None:
     class Away:
-        async def ask(self, run_id: str, intent: CallIntent) -> bool:
-            return await asyncio.Event().wait()
+        def __init__(self) -> None:
+            self.asked = asyncio.Event()
 
-    async def cut(made: Runner) -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(made.run(task()), 0.5)
+        async def ask(self, run_id: str, intent: CallIntent) -> Answer:
+            self.asked.set()
+            await asyncio.Event().wait()
+            return Answer.UNATTENDED
 
-    asyncio.run(cut(runner(tmp_path, store, [calls(("ask_note", {"text": "x"}))], asker=Away())))
+    async def cut() -> None:
+        away = Away()
+        made = runner(tmp_path, store, [calls(("ask_note", {"text": "x"}))], asker=away)
+        await cut_when(away.asked, made.run(task()))
+
+    asyncio.run(cut())
     assert store.runs()[0].status is RunStatus.INTERRUPTED
     asker = Answers([True])
     result = asyncio.run(runner(tmp_path, store, ["done"], asker=asker).resume(only_run(store)))

@@ -1,8 +1,11 @@
 """Tiny random models of each trainable architecture, LoRA adapters for them, and llama.cpp to read them with."""
 
+import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from koboshi_runtime.llama import Engine, EngineSettings, quantise, start_backend
+from koboshi_runtime.llama import quantise, start_backend
+from koboshi_runtime.model import PromptProfile
+from koboshi_runtime.workermodel import WorkerModel, WorkerSettings
 from koboshi_trainer.architectures import ARCHITECTURES
 from koboshi_trainer.gguf_read import GgufFile, Scalar
 from koboshi_trainer.gguf_write import TensorPlan, encode_pair, write_gguf
@@ -138,31 +143,33 @@ def write_random_adapter(folder: Path, model: GgufFile, *, size: float, rank: in
     return folder
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """A GGUF in a model worker: torch computes in this process, and llama.cpp must not decode beside it."""
+
+    runner: asyncio.Runner
+    model: WorkerModel
+    scratch: Path
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return llama.cpp's logits after each id, `(ids, vocabulary)`."""
+        path = self.scratch / "logits.npy"
+        self.runner.run(self.model.logits(tuple(ids), path))
+        found: NDArray[np.float32] = np.load(path)
+        return found
+
+
 @contextmanager
-def open_engine(path: Path, *, adapter: Path | None = None) -> Iterator[Engine]:
-    """Load a GGUF into this process."""
-    start_backend()
-    settings = EngineSettings(context_tokens=1024, parallel=1, threads=1, batch_threads=1, adapter=adapter)
-    engine = Engine(path, settings)
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-def llama_logits(engine: Engine) -> Callable[[Sequence[int]], NDArray[np.float32]]:
-    """Return a function from ids to llama.cpp's logits, `(ids, vocabulary)`."""
-
-    def logits(ids: Sequence[int]) -> NDArray[np.float32]:
-        engine.forget(0, 0)
-        rows = []
-        for start in range(0, len(ids), engine.settings.batch_tokens):
-            part = ids[start : start + engine.settings.batch_tokens]
-            positions = range(start, start + len(part))
-            rows.append(engine.decode(part, positions, [0] * len(part), [True] * len(part)).copy())
-        return np.concatenate(rows)
-
-    return logits
+def load(path: Path, *, adapter: Path | None = None) -> Iterator[LoadedFile]:
+    """Load a GGUF into a worker of its own for as long as the context lasts."""
+    settings = WorkerSettings(context_tokens=1024, parallel=1, threads=1, batch_threads=1, adapter=adapter)
+    profile = PromptProfile(template="chatml", tool_format="hermes")
+    with asyncio.Runner() as runner, tempfile.TemporaryDirectory() as scratch:
+        model = runner.run(WorkerModel.start(path, settings, model_hash="sha256:test", name=path.stem, profile=profile))
+        try:
+            yield LoadedFile(runner, model, Path(scratch))
+        finally:
+            runner.run(model.close())
 
 
 def quantise_q8_0(source: Path, target: Path) -> None:
@@ -177,7 +184,6 @@ def kit() -> SimpleNamespace:
     return SimpleNamespace(
         write_tiny_model=write_tiny_model,
         write_random_adapter=write_random_adapter,
-        open_engine=open_engine,
-        llama_logits=llama_logits,
+        load=load,
         quantise_q8_0=quantise_q8_0,
     )

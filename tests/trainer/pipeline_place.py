@@ -69,17 +69,20 @@ class PipelinePlace:
         settings = load_config(self.project, environment={}, system_file=self.project / "none").settings
         return Workshop.open(self.home, self.project, settings)
 
-    def command(self, *arguments: str) -> list[str]:
+    def command(self, verb: str, *arguments: str) -> list[str]:
         program = str(Path(sys.executable).parent / "koboshi")
-        return [program, "-C", str(self.project), "train", *arguments]
+        return [program, "-C", str(self.project), verb, *arguments]
 
     def environment(self) -> dict[str, str]:
         own = {"KOBOSHI_HOME": str(self.home.root), "XDG_CONFIG_HOME": str(self.home.root), "OMP_NUM_THREADS": "1"}
         return {**os.environ, **own}
 
     def train(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command, environment = self.command(*arguments), self.environment()
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        return self.koboshi("train", *arguments)
+
+    def koboshi(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command, environment = self.command(verb, *arguments), self.environment()
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def sevens(split: str, count: int) -> list[Task]:
@@ -91,10 +94,10 @@ def sevens(split: str, count: int) -> list[Task]:
     ]
 
 
-def make_place(root: Path, base: Path, *, demonstrations: int = 24) -> PipelinePlace:
-    """Add `base` to a new home, write the project, and play its demonstrations."""
+def make_place(root: Path, base: Path, *, demonstrations: int = 24, template: str | None = "mistral") -> PipelinePlace:
+    """Add `base` to a new home, write the project, and play its demonstrations; a tiny model knows no template."""
     home = open_home(path=root / "home")
-    add_model(home, str(base), AddSettings(name="tiny", template="mistral"))
+    add_model(home, str(base), AddSettings(name="tiny", template=template))
     project = root / "project"
     (project / "tasks").mkdir(parents=True)
     (project / "koboshi.toml").write_text(_PROJECT, encoding="utf-8")

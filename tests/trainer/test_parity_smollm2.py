@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from koboshi_runtime.llama import Vocabulary, load_vocabulary, start_backend
 from koboshi_trainer.adapter import read_adapter
 from koboshi_trainer.corpus import make_corpus
 from koboshi_trainer.export import export
@@ -35,6 +36,11 @@ _TRAJECTORY = (
 )
 
 
+def _vocabulary(path):
+    start_backend()
+    return Vocabulary(load_vocabulary(path))
+
+
 def _trajectory(index):
     a, b, c = 40 + index, 2 + index % 7, 1 + index % 5
     return _TRAJECTORY.format(a=a, b=b, c=c, d=a - b * c)
@@ -53,13 +59,13 @@ def test_the_exported_files_are_the_trained_model(size, master, tmp_path, kit):
     adapter = kit.write_random_adapter(tmp_path / "adapter", model, size=size)
     manifest = export(master, adapter, tmp_path / "out", quantise=kit.quantise_q8_0, run_id="r")
     f16, q8_0, lora = (tmp_path / "out" / manifest.stage(name).file for name in ("f16", "q8_0", "adapter"))
-    with kit.open_engine(f16) as a, kit.open_engine(q8_0) as b, kit.open_engine(master, adapter=lora) as c:
-        vocabulary = a.vocabulary
-        logged = [vocabulary.tokenize(_trajectory(index), special=True) for index in range(12)]
+    vocabulary = _vocabulary(f16)
+    logged = [vocabulary.tokenize(_trajectory(index), special=True) for index in range(12)]
+    with kit.load(f16) as a, kit.load(q8_0) as b, kit.load(master, adapter=lora) as c:
         files = [
-            ExportedFile("f16", f16, kit.llama_logits(a)),
-            ExportedFile("q8_0", q8_0, kit.llama_logits(b)),
-            ExportedFile("adapter", lora, kit.llama_logits(c)),
+            ExportedFile("f16", f16, a.logits),
+            ExportedFile("q8_0", q8_0, b.logits),
+            ExportedFile("adapter", lora, c.logits),
         ]
         report = parity(
             reference_logits(master, adapter),
@@ -102,13 +108,12 @@ def test_the_exported_file_tokenises_as_the_base_does(smollm2_gguf, master, tmp_
     generator = random.Random(10)
     texts = [_string(generator) for _ in range(_STRINGS)]
     exported = tmp_path / "out" / manifest.stage("q8_0").file
-    with kit.open_engine(smollm2_gguf) as ours, kit.open_engine(exported) as theirs:
-        base, copy = ours.vocabulary, theirs.vocabulary
-        markup = {base.special_id(text) for text in _MARKUP} - {None}
-        assert len(markup) >= 3
-        for text in texts:
-            ids = base.tokenize(text)
-            assert ids == copy.tokenize(text)
-            assert base.tokenize(text, special=True) == copy.tokenize(text, special=True)
-            assert not markup & set(ids)
-            assert b"".join(base.piece(token) for token in ids).decode("utf-8") == text
+    base, copy = _vocabulary(smollm2_gguf), _vocabulary(exported)
+    markup = {base.special_id(text) for text in _MARKUP} - {None}
+    assert len(markup) >= 3
+    for text in texts:
+        ids = base.tokenize(text)
+        assert ids == copy.tokenize(text)
+        assert base.tokenize(text, special=True) == copy.tokenize(text, special=True)
+        assert not markup & set(ids)
+        assert b"".join(base.piece(token) for token in ids).decode("utf-8") == text

@@ -26,8 +26,8 @@ def test_torch_predicts_what_llama_cpp_does(architecture, tied, tmp_path, kit):
     path = kit.write_tiny_model(tmp_path / "tiny.gguf", architecture, tied=tied)
     with torch.inference_mode():
         wanted = load_model(path)(torch.tensor([_IDS])).logits[0].numpy()
-    with kit.open_engine(path) as engine:
-        assert _kld(wanted, kit.llama_logits(engine)(_IDS)) < 1e-4
+    with kit.load(path) as loaded:
+        assert _kld(wanted, loaded.logits(_IDS)) < 1e-4
     assert wanted.std() > 0.1
 
 
@@ -35,8 +35,8 @@ def test_frequency_factors_of_a_long_context_llama_are_obeyed(tmp_path, kit):
     path = kit.write_tiny_model(tmp_path / "tiny.gguf", "llama", rope_factors=True)
     with torch.inference_mode():
         wanted = load_model(path)(torch.tensor([_IDS])).logits[0].numpy()
-    with kit.open_engine(path) as engine:
-        assert _kld(wanted, kit.llama_logits(engine)(_IDS)) < 1e-4
+    with kit.load(path) as loaded:
+        assert _kld(wanted, loaded.logits(_IDS)) < 1e-4
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "qwen2", "qwen3"])
@@ -46,18 +46,17 @@ def test_every_exported_file_is_the_trained_model(architecture, tmp_path, kit):
     adapter = kit.write_random_adapter(tmp_path / "adapter", model, size=0.3)
     manifest = export(master, adapter, tmp_path / "out", quantise=kit.quantise_q8_0, run_id="r")
     f16, q8_0, lora = (tmp_path / "out" / manifest.stage(name).file for name in ("f16", "q8_0", "adapter"))
-    with kit.open_engine(f16) as a, kit.open_engine(q8_0) as b, kit.open_engine(master, adapter=lora) as c:
+    with kit.load(f16) as a, kit.load(q8_0) as b, kit.load(master, adapter=lora) as c:
         files = [
-            ExportedFile("f16", f16, kit.llama_logits(a)),
-            ExportedFile("q8_0", q8_0, kit.llama_logits(b)),
-            ExportedFile("adapter", lora, kit.llama_logits(c)),
+            ExportedFile("f16", f16, a.logits),
+            ExportedFile("q8_0", q8_0, b.logits),
+            ExportedFile("adapter", lora, c.logits),
         ]
         reference = reference_logits(master, adapter)
         report = parity(reference, files, _CORPUS, master=master, adapter=read_adapter(adapter, model))
-        unchanged = kit.llama_logits(c)
-        assert _kld(reference(_IDS), unchanged(_IDS)) < 1e-3
-    with kit.open_engine(master) as base:
-        assert _kld(reference(_IDS), kit.llama_logits(base)(_IDS)) > 1e-2
+        assert _kld(reference(_IDS), c.logits(_IDS)) < 1e-3
+    with kit.load(master) as base:
+        assert _kld(reference(_IDS), base.logits(_IDS)) > 1e-2
     by_kind = {file.kind: file for file in report.files}
     # A random model's first choices are nearly tied, so the shares that a real model must reach say nothing here.
     assert by_kind["f16"].agreement.kld < 1e-4
