@@ -11,7 +11,7 @@ from koboshi_runtime.packs import Demonstration, DemoTurn, load_pack
 from koboshi_runtime.project import Project
 from koboshi_runtime.records import OutcomeLabel, Purpose, Split
 from koboshi_runtime.runner import Runner, RunSettings
-from koboshi_runtime.scripted import ScriptedModel
+from koboshi_runtime.scripted import ScriptedModel, ScriptExhaustedError
 from koboshi_runtime.store import RunFilter, Store
 from koboshi_runtime.tasks import Task
 from koboshi_tools import builtin_tools
@@ -74,6 +74,12 @@ def test_rollouts_go_on_where_they_stopped(tmp_path: Path) -> None:
     assert again[:4] == first
     assert seen == [5, 6]
     assert _count(store) == 6
+
+
+def test_rollouts_stop_with_the_error_of_the_run_that_failed(tmp_path: Path) -> None:
+    store, tasks = Store.open(tmp_path / "traces.db"), _tasks(3)
+    with pytest.raises(ScriptExhaustedError, match="the script has 1 replies"):
+        asyncio.run(roll_out(_runner(tmp_path, store, ["1"]), tasks, samples=2, temperature=0.8))
 
 
 def test_rollouts_at_another_temperature_are_other_runs(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from koboshi_trainer.export import export
 from koboshi_trainer.gate_run import run_gate
 from koboshi_trainer.gate_values import ReasonCode
 from koboshi_trainer.gguf_read import read_gguf
-from koboshi_trainer.ledger import FILE_NAME, Grant, Ledger
+from koboshi_trainer.ledger import FILE_NAME, Grant, Ledger, Spent
 from koboshi_trainer.parity import ParityReport
 from koboshi_trainer.promotion import decide, register_candidate
 from koboshi_trainer.stages import master_of
@@ -74,6 +74,26 @@ def test_gate_that_breaks_has_spent_its_alpha(place: PipelinePlace, tmp_path: Pa
         asyncio.run(run_gate(workshop, current, candidate, most_tasks=1))
     workshop.close()
     assert [type(entry) for entry in Ledger(place.home.models / FILE_NAME).entries()] == [Grant]
+
+
+@pytest.mark.slow
+def test_gate_that_was_cut_off_goes_on_with_its_grant_and_the_runs_it_has(place: PipelinePlace, tmp_path: Path) -> None:
+    workshop = place.workshop()
+    current, candidate = workshop.registry.current(), _noise(workshop, tmp_path / "noise")
+    whole = candidate.path.read_bytes()
+    candidate.path.write_bytes(b"not a model")
+    with pytest.raises(KoboshiError):
+        asyncio.run(run_gate(workshop, current, candidate, most_tasks=3))
+    candidate.path.write_bytes(whole)
+    told: list[tuple[str, int, int]] = []
+    verdict = asyncio.run(run_gate(workshop, current, candidate, on_run=lambda *seen: told.append(seen)))
+    entries = Ledger(place.home.models / FILE_NAME).entries()
+    assert [type(entry) for entry in entries] == [Grant, Spent]
+    assert verdict.grant_id == entries[0].grant_id
+    assert verdict.tasks == 3
+    assert told == [("candidate", 1, 3), ("candidate", 2, 3), ("candidate", 3, 3)]
+    assert len(workshop.store.runs(RunFilter(purpose=Purpose.GATE, limit=None))) == 6
+    workshop.close()
 
 
 @pytest.mark.slow

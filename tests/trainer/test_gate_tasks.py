@@ -5,7 +5,7 @@ import pytest
 from koboshi_runtime.ids import prompt_hash
 from koboshi_runtime.tasks import Task
 from koboshi_tools import UsageError
-from koboshi_trainer.gate_tasks import choose_gate_tasks, plan_tasks
+from koboshi_trainer.gate_tasks import choose_gate_tasks, granted_tasks, plan_tasks
 
 POOL = [Task(id=f"w-{number}", prompt=f"What is {number} + {number}?", checker=None) for number in range(60)]
 
@@ -18,6 +18,13 @@ def choose(needed: int, last_used: dict[str, int] | None = None, trained: tuple[
 def test_choice_depends_on_the_tasks_and_not_on_their_order():
     assert choose(20).keys == choose(20, pool=POOL[::-1]).keys
     assert [task.id for task in choose(20).tasks] != [task.id for task in POOL[:20]]
+
+
+def test_tasks_of_a_grant_are_found_again_unless_one_is_gone():
+    chosen = choose(20)
+    assert granted_tasks(POOL[::-1], chosen.keys) == chosen.tasks
+    assert granted_tasks([task for task in POOL if task != chosen.tasks[3]], chosen.keys) is None
+    assert granted_tasks(POOL, ()) is None
 
 
 def test_tasks_rotate_until_all_were_used():

@@ -56,6 +56,17 @@ def test_verdict_is_recorded_once_for_a_known_grant(ledger):
         ledger.spend("other", FIRST, accepted=True, p_value=0.001, verdict_hash="sha256:c")
 
 
+def test_gate_that_was_cut_off_finds_its_grant_that_night_and_no_other(ledger):
+    models = {"current": "sha256:a", "candidate": "sha256:b"}
+    assert ledger.unfinished(FIRST, **models) is None
+    known = grant(ledger, tasks=("t",))
+    assert ledger.unfinished(FIRST + timedelta(hours=3), **models) == known
+    assert ledger.unfinished(FIRST + NIGHT, **models) is None
+    assert ledger.unfinished(FIRST, **models | {"candidate": "sha256:c"}) is None
+    ledger.spend(known.grant_id, FIRST, accepted=False, p_value=1.0, verdict_hash="sha256:c")
+    assert ledger.unfinished(FIRST, **models) is None
+
+
 def test_promotion_earns_nothing_back(ledger):
     known = grant(ledger)
     before = ledger.offer(FIRST + NIGHT)

@@ -72,6 +72,13 @@ def test_interval_without_tasks_is_everything():
     assert bootstrap_interval(np.zeros((0, 0), dtype=np.int64)) == (-1.0, 1.0)
 
 
+@pytest.mark.parametrize("tasks", [5, 50])
+def test_interval_of_tasks_that_all_went_alike_claims_no_certainty(tasks: int):
+    tied, won = bootstrap_interval(one_seed(0, 0, tasks)), bootstrap_interval(one_seed(tasks, 0))
+    assert tied.low == -tied.high == pytest.approx(-1.96 * 2**0.5 / (tasks + 2), rel=1e-3)
+    assert 1 - 6 / tasks < won.low < won.high == 1
+
+
 def test_bootstrap_interval_covers_the_true_difference_in_95_of_100():
     rng = np.random.default_rng(1)
     intervals = [bootstrap_interval(drawn(rng, 300, 0.1, 0.3), draws=1000) for _ in range(400)]

@@ -1,7 +1,8 @@
 """Run a gate: current and candidate on the same fresh tasks with the same seed, each spoken to in its own profile.
 
-The alpha is granted, on disk, before the first run: a gate that crashes has spent it. Which tasks are used is in the
-grant, so that they rotate. The runs are stored like any, with purpose `gate`, and the verdict rests on what is stored.
+The alpha is granted, on disk, before the first run: a gate that crashes has spent it, and goes on with it that night.
+Which tasks are used is in the grant, so that they rotate. The runs are stored like any, with purpose `gate`. The
+verdict rests on what is stored, and no run that ended under a grant is made again.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +13,15 @@ from koboshi_runtime.records import Purpose, Split
 from koboshi_runtime.registry import ModelEntry
 from koboshi_runtime.runner import RunResult, RunSettings
 from koboshi_runtime.statistics import TaskResult, measure
+from koboshi_runtime.store import RunFilter
 from koboshi_runtime.tasks import Task, load_tasks
 from koboshi_tools import UsageError, hash_value
 
 from .gate import judge_gate
-from .gate_tasks import GateChoice, choose_gate_tasks, plan_tasks
+from .gate_tasks import GateChoice, choose_gate_tasks, granted_tasks, plan_tasks
 from .gate_values import GateFloors, GateVerdict
-from .ledger import FILE_NAME, Ledger
+from .ledger import FILE_NAME, Grant, Ledger
+from .rollouts import TO_BE_REPEATED
 from .workshop import Workshop
 
 OnRun = Callable[[str, int, int], None]
@@ -42,12 +45,12 @@ async def run_gate(
     judged here.
     """
     ledger = Ledger(workshop.home.models / FILE_NAME, budget=workshop.settings.gate.error_budget)
-    choice = _choose(workshop, ledger, most_tasks)
-    workshop.project.refuse_unrunnable(choice.tasks, CheckSettings())
     hashes = current.manifest.model_hash, candidate.manifest.model_hash
-    grant = ledger.grant(datetime.now(UTC), current=hashes[0], candidate=hashes[1], tasks=choice.keys)
+    grant, tasks = _granted(workshop, ledger, hashes, most_tasks)
     sides = {
-        name: await evaluate(workshop, entry, choice.tasks, purpose=Purpose.GATE, seed=seed, on_run=_told(on_run, name))
+        name: await evaluate(
+            workshop, entry, tasks, purpose=Purpose.GATE, seed=seed, since=grant.at, on_run=_told(on_run, name)
+        )
         for name, entry in (("current", current), ("candidate", candidate))
     }
     verdict = judge_gate(
@@ -55,7 +58,7 @@ async def run_gate(
         sides["candidate"],
         grant.budget,
         floors or GateFloors(),
-        planned_runs=len(choice.tasks),
+        planned_runs=len(tasks),
     )
     ledger.spend(
         grant.grant_id,
@@ -74,12 +77,18 @@ async def evaluate(
     *,
     purpose: Purpose,
     seed: int = 0,
+    since: datetime | None = None,
     on_run: Callable[[int, int], None] | None = None,
 ) -> list[TaskResult]:
-    """Run `tasks` greedily on a model and return what was measured, in their order; runs are stored under `purpose`."""
+    """Run `tasks` greedily on a model and return what was measured, in their order; runs are stored under `purpose`.
+
+    What has ended since `since` is not run again.
+    """
     split = Split.GATE if purpose is Purpose.GATE else Split.TEST
     settings = RunSettings(purpose=purpose, split=split, seed=seed)
-    done = 0
+    found = {} if since is None else _ended_since(workshop, entry, settings, since)
+    missing = [task for task in tasks if task.id not in found]
+    done = len(tasks) - len(missing)
 
     def count(_: RunResult) -> None:
         nonlocal done
@@ -87,9 +96,28 @@ async def evaluate(
         if on_run is not None:
             on_run(done, len(tasks))
 
-    async with workshop.model(entry) as model:
-        results = await workshop.runner(model, settings).run_all(tasks, on_result=count)
-    return [measure(workshop.store.trajectory(result.run_id)) for result in results]
+    if missing:
+        async with workshop.model(entry) as model:
+            results = await workshop.runner(model, settings).run_all(missing, on_result=count)
+        found |= {task.id: result.run_id for task, result in zip(missing, results, strict=True)}
+    return [measure(workshop.store.trajectory(found[task.id])) for task in tasks]
+
+
+def _ended_since(workshop: Workshop, entry: ModelEntry, settings: RunSettings, since: datetime) -> dict[str, str]:
+    """Return the run ids, by task, of a model's runs with these settings that ended since then."""
+    wanted = RunFilter(
+        purpose=settings.purpose,
+        model=entry.manifest.model_hash,
+        since=since.isoformat(timespec="milliseconds"),
+        limit=None,
+    )
+    found = {}
+    for row in workshop.store.runs(wanted):
+        header = workshop.store.trajectory(row.run_id).header
+        ended = row.end_reason is not None and row.end_reason not in TO_BE_REPEATED
+        if ended and row.task_id is not None and header.seed == settings.seed:
+            found[row.task_id] = row.run_id
+    return found
 
 
 def hash_of(verdict: GateVerdict) -> str:
@@ -97,15 +125,29 @@ def hash_of(verdict: GateVerdict) -> str:
     return hash_value(verdict.model_dump(mode="json"))
 
 
-def _choose(workshop: Workshop, ledger: Ledger, most: int | None) -> GateChoice:
+def _granted(
+    workshop: Workshop, ledger: Ledger, hashes: tuple[str, str], most: int | None
+) -> tuple[Grant, tuple[Task, ...]]:
+    """Return tonight's grant for these models and its tasks: one that was cut off, or else a new one."""
     path = workshop.project.task_file("gate")
     if not path.is_file():
         raise UsageError(f"the project {workshop.project.name!r} has no gate tasks", hint=f"Write some to {path}.")
+    pool, now = load_tasks(path), datetime.now(UTC)
+    begun = ledger.unfinished(now, current=hashes[0], candidate=hashes[1])
+    tasks = granted_tasks(pool, begun.tasks) if begun else None
+    if begun and tasks:
+        return begun, tasks
+    choice = _choose(workshop, ledger, pool, most)
+    workshop.project.refuse_unrunnable(choice.tasks, CheckSettings())
+    return ledger.grant(now, current=hashes[0], candidate=hashes[1], tasks=choice.keys), choice.tasks
+
+
+def _choose(workshop: Workshop, ledger: Ledger, pool: Sequence[Task], most: int | None) -> GateChoice:
     offered = ledger.offer(datetime.now(UTC))
     wanted = plan_tasks(offered) if offered > 0 else 0
     limit = workshop.settings.gate.tasks if most is None else most
     return choose_gate_tasks(
-        load_tasks(path),
+        pool,
         min(wanted, limit),
         last_used=ledger.last_used(),
         trained_prompts=workshop.store.prompt_hashes((Purpose.WORK, Purpose.ROLLOUT)),

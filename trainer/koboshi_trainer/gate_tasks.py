@@ -99,6 +99,13 @@ def choose_gate_tasks(
     )
 
 
+def granted_tasks(pool: Sequence[Task], keys: Sequence[str]) -> tuple[Task, ...] | None:
+    """Return the tasks of a grant in its order; None if one of them is no longer in the pool."""
+    by_key = {task_key(prompt_hash(task.prompt)): task for task in reversed(pool)}
+    found = tuple(by_key[key] for key in keys if key in by_key)
+    return found if keys and len(found) == len(keys) else None
+
+
 def task_key(hash_of_prompt: str) -> str:
     """Return the short form in which the ledger keeps a prompt's hash: 24 hexadecimal digits, 96 bits."""
     return hash_of_prompt.removeprefix("sha256:")[:_KEY_CHARACTERS]

@@ -167,6 +167,22 @@ class Ledger:
         """Return all grants, oldest first. Raises KoboshiError at a line that cannot be read."""
         return _grants(self._read())
 
+    def unfinished(self, at: datetime, *, current: str, candidate: str) -> Grant | None:
+        """Return the grant of this night for a gate between these models that has no verdict yet, if there is one.
+
+        Its alpha is spent. A gate that was cut off goes on with it: the same tasks, and one verdict for one alpha.
+        """
+        entries = self._read()
+        judged = {entry.grant_id for entry in entries if isinstance(entry, Spent)}
+        found = [
+            grant
+            for grant in _grants(entries)
+            if (grant.current, grant.candidate) == (current, candidate)
+            and grant.grant_id not in judged
+            and grant.at > at - _ONE_NIGHT
+        ]
+        return found[-1] if found else None
+
     def last_used(self) -> dict[str, int]:
         """Return for each task that a gate ever used the number of the last grant that did, counted from 0."""
         return {task: number for number, grant in enumerate(self.grants()) for task in grant.tasks}

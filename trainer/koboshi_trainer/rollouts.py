@@ -4,18 +4,17 @@ A pair of task and sample that has ended already, for the same model, seed, temp
 a round that was cut off goes on where it stopped, and a round that is whole costs one read.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from koboshi_runtime.records import EndReason, OutcomeLabel, Purpose, RunHeader, Split
-from koboshi_runtime.runner import Runner, RunResult
+from koboshi_runtime.runner import Runner, RunResult, side_by_side
 from koboshi_runtime.store import RunFilter
 from koboshi_runtime.tasks import Task
 
 # Ends that say nothing about the model: such a run is made again.
-_TO_BE_REPEATED = frozenset({EndReason.MODEL_ERROR, EndReason.TIME_BUDGET, EndReason.WORKSPACE_LOST})
+TO_BE_REPEATED = frozenset({EndReason.MODEL_ERROR, EndReason.TIME_BUDGET, EndReason.WORKSPACE_LOST})
 
 
 class RunKey(NamedTuple):
@@ -48,7 +47,10 @@ async def roll_out(
     temperature: float,
     on_progress: Callable[[RolloutProgress], None] | None = None,
 ) -> list[str]:
-    """Return the run ids of every task's `samples`, in the order of the tasks; those that are stored are not rerun."""
+    """Return the run ids of every task's `samples`, in the order of the tasks; those that are stored are not rerun.
+
+    Raises StoreError if a run cannot be recorded; those that ended before are stored.
+    """
     settings = replace(runner.settings, purpose=Purpose.ROLLOUT, split=Split.TRAIN, temperature=temperature)
     return await make_missing(replace(runner, settings=settings), tasks, samples=samples, on_progress=on_progress)
 
@@ -79,9 +81,7 @@ async def make_missing(
                 on_progress(RolloutProgress(done, len(pairs), result))
 
     runner.store.assign_splits([(task.prompt, runner.settings.split) for task in tasks])
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(runner.settings.jobs or runner.model.info.parallel, len(missing))):
-            group.create_task(work())
+    await side_by_side(work, min(runner.settings.jobs or runner.model.info.parallel, len(missing)))
     return [found[key_of(runner, task, sample)] for task, sample in pairs]
 
 
@@ -115,7 +115,7 @@ def stored_runs(runner: Runner, *, demonstrations: bool) -> dict[RunKey, str]:
     found = {}
     for row in reversed(runner.store.runs(wanted)):
         trajectory = runner.store.trajectory(row.run_id)
-        if trajectory.end is None or trajectory.end.reason in _TO_BE_REPEATED:
+        if trajectory.end is None or trajectory.end.reason in TO_BE_REPEATED:
             continue
         if trajectory.header.demonstration is not demonstrations:
             continue

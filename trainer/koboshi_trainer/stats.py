@@ -53,7 +53,9 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the percentile interval of the mean difference, resampling tasks and, within each, its seeds.
 
-    With several seeds the interval is somewhat wide, since a task's mean already varies with its seeds.
+    With several seeds the interval is somewhat wide, since a task's mean already varies with its seeds. Where all tasks
+    went alike there is nothing to resample, and certainty would be claimed of a handful: Bonett and Price's interval
+    (see `lower_bound`) is given instead.
 
     Args:
         differences: shape (tasks, seeds); without tasks the interval is (-1, 1).
@@ -64,6 +66,8 @@ def bootstrap_interval(
     tasks, seeds = differences.shape
     if tasks == 0:
         return Interval(-1.0, 1.0)
+    if np.ptp(differences.mean(axis=1)) == 0:
+        return _adjusted_interval(differences, confidence)
     rng = np.random.default_rng(seed)
     means = _one_seed_means(differences, rng, draws) if seeds == 1 else _two_level_means(differences, rng, draws)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -138,6 +142,12 @@ def _adjusted(differences: Differences) -> tuple[float, float]:
     mean = float(means.sum()) / n
     variance = (float((means**2).sum()) + 2) / n - mean**2
     return mean, sqrt(variance / n)
+
+
+def _adjusted_interval(differences: Differences, confidence: float) -> Interval:
+    mean, error = _adjusted(differences)
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) * error
+    return Interval(max(-1.0, mean - half), min(1.0, mean + half))
 
 
 def _one_seed_means(differences: Differences, rng: np.random.Generator, draws: int) -> NDArray[np.float64]:
