@@ -74,7 +74,6 @@ class GateSettings(Frozen):
 
     error_budget: float = Field(default=0.05, gt=0, lt=1)
     tasks: int = Field(default=300, ge=1)
-    seeds: int = Field(default=1, ge=1)
 
 
 class DiskSettings(Frozen):

@@ -1,6 +1,7 @@
 """Measure a model on a task file: every task once, the results in the fixed shape of `koboshi eval --json`.
 
-`unknown` is not a success. The runs are stored with purpose `eval`, so that their prompts are never trained on.
+`unknown` is not a success, and neither is a run that could not be replayed: the rate and its interval count every task.
+The runs are stored with purpose `eval`, so that their prompts are never trained on.
 """
 
 import time
@@ -11,7 +12,7 @@ from koboshi_tools import Frozen
 from .records import OutcomeLabel, Purpose, Split
 from .runner import RunResult, RunSettings
 from .session import Session
-from .statistics import Interval, aggregate, measure
+from .statistics import Interval, aggregate, measure, wilson_interval
 from .tasks import Task
 
 
@@ -60,7 +61,7 @@ async def evaluate(
 
     Raises UsageError, before the first run, for a task that cannot be run or judged here.
     """
-    checks = session.check_settings(allow_commands=allow_commands)
+    checks = session.project.check_settings(allow_commands=allow_commands)
     session.project.refuse_unrunnable(tasks, checks)
     settings = RunSettings(
         purpose=Purpose.EVAL,
@@ -72,12 +73,13 @@ async def evaluate(
     )
     started = time.monotonic()
     results = await session.runner(settings).run_all(tasks, on_result=on_result)
+    solved = sum(result.outcome is OutcomeLabel.SUCCESS for result in results) / max(1, len(results))
     found = aggregate([measure(session.store.trajectory(result.run_id)) for result in results])
     return Evaluation(
         model=EvaluatedModel(hash=session.model.info.model_hash, name=session.model.info.name),
         tasks=len(tasks),
-        success_rate=sum(result.outcome is OutcomeLabel.SUCCESS for result in results) / max(1, len(results)),
-        ci95=found.ci95 or Interval(0.0, 1.0),
+        success_rate=solved,
+        ci95=wilson_interval(solved, len(results)),
         invalid_call_rate=found.invalid_call_rate,
         mean_steps=found.mean_steps,
         output_tokens=found.output_tokens,

@@ -20,11 +20,12 @@ from koboshi_tools import Tool, ToolCall, ToolSpec
 from . import prompt
 from .call_counts import CallCounts
 from .checkers import CheckSettings, ProjectCheck
-from .model import Constraint, FinishReason, Model, Piece
+from .model import Constraint, FinishReason, Model, Piece, Reply
 from .parse import InvalidReply, ParsedReply, parse_reply
 from .project import Budgets
 from .records import CallIntent, CallRecord, Outcome, RunEnd, RunHeader, Segment, SegmentKind, Trajectory, TurnRecord
 from .store import RunRecorder, Store
+from .store_recorder import Watch
 from .tasks import Task
 
 
@@ -66,6 +67,7 @@ class RunPlan:
     asker: Asker | None = None
     counts: CallCounts | None = None
     shadows: Mapping[str, Tool] = field(default_factory=dict)
+    watch: Watch | None = None
     constrained: bool = True
     max_calls_per_turn: int = 4
 
@@ -137,20 +139,10 @@ class LiveRun:
             self.context += segment.ids
         self.pending = []
         if turn.in_context:
-            self.context += await self._visible(turn)
+            self.context += await visible_ids(self.model, turn.reply)
             if turn.reply.finish is not FinishReason.STOP:
                 end = prompt.unfinished_turn(self.plan.header.profile)
                 self.pending = [await self.segment(SegmentKind.REPAIR, end)]
-
-    async def _visible(self, turn: TurnRecord) -> tuple[int, ...]:
-        """Return a reply's ids without what the model thought aloud, where its vocabulary marks thinking."""
-        if "</think>" not in turn.reply.text:
-            return turn.reply.ids
-        mark = await self.model.tokenize((Piece(text="</think>", markup=True),))
-        if len(mark) != 1 or mark[0] not in turn.reply.ids:
-            return turn.reply.ids
-        last = len(turn.reply.ids) - 1 - turn.reply.ids[::-1].index(mark[0])
-        return turn.reply.ids[last + 1 :]
 
     def seconds(self) -> float:
         """Return for how long this process has had the run."""
@@ -173,9 +165,20 @@ class LiveRun:
         return tuple(record.intent.call for record in self.calls)
 
 
+async def visible_ids(model: Model, reply: Reply) -> tuple[int, ...]:
+    """Return a reply's ids without what the model thought aloud, where its vocabulary marks thinking."""
+    if "</think>" not in reply.text:
+        return reply.ids
+    mark = await model.tokenize((Piece(text="</think>", markup=True),))
+    if len(mark) != 1 or mark[0] not in reply.ids:
+        return reply.ids
+    last = len(reply.ids) - 1 - reply.ids[::-1].index(mark[0])
+    return reply.ids[last + 1 :]
+
+
 async def revive(run_id: str, plan: RunPlan, model: Model, store: Store, trajectory: Trajectory) -> LiveRun:
     """Return a run as it stood at its last commit; `calls` are all that have a result, those of the last turn too."""
-    live = LiveRun(run_id, plan, model, store, RunRecorder(store, run_id), resumed=True)
+    live = LiveRun(run_id, plan, model, store, RunRecorder(store, run_id, plan.watch), resumed=True)
     live.thread_state = store.thread_state(run_id)
     if not trajectory.turns:
         await live.open()

@@ -87,6 +87,10 @@ class Project:
             raise UsageError(f"task {task.id!r}: the workspace {inner!r} is not a folder inside {self.workspace}")
         return path
 
+    def check_settings(self, *, allow_commands: bool) -> CheckSettings:
+        """Return what checkers may do here."""
+        return CheckSettings(allow_commands=allow_commands, checks=self.checks_folder)
+
     def refuse_unrunnable(self, tasks: Sequence[Task], settings: CheckSettings) -> None:
         """Raise UsageError if any task could not be run or judged here; call it before the first one runs."""
         for task in tasks:

@@ -161,11 +161,23 @@ def tool_turn(profile: PromptProfile, outputs: Sequence[tuple[str, str]]) -> tup
 def repair_turn(profile: PromptProfile, error: str) -> tuple[Piece, ...]:
     """Return what stands in the prompt for an invalid reply, which is never shown to the model again."""
     found = template(profile.template)
-    placeholder = (_text("(invalid tool call)"), *_markup(found, found.end))
+    placeholder = invalid_reply(profile)
     if found is CHATML:
         return (*placeholder, *tool_turn(profile, (("error", error),)))
     told = (_text(error), *_markup(found, found.user_close + found.assistant_open))
     return (*placeholder, *_markup(found, found.between + found.user_open), *told)
+
+
+def invalid_reply(profile: PromptProfile) -> tuple[Piece, ...]:
+    """Return what an invalid reply is shown as, where somebody else goes on to speak."""
+    found = template(profile.template)
+    return (_text("(invalid tool call)"), *_markup(found, found.end))
+
+
+def between_turns(profile: PromptProfile) -> tuple[Piece, ...]:
+    """Return what stands between the end of a reply and the next turn of the user."""
+    found = template(profile.template)
+    return _markup(found, found.between)
 
 
 def unfinished_turn(profile: PromptProfile) -> tuple[Piece, ...]:

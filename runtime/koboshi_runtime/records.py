@@ -75,7 +75,6 @@ class RunStatus(StrEnum):
     """The life of a run; `store.TRANSITIONS` says which may follow which."""
 
     RUNNING = "running"
-    WAITING = "waiting"
     FINISHED = "finished"
     FAILED = "failed"
     INTERRUPTED = "interrupted"

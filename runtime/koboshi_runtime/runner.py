@@ -9,10 +9,11 @@ is gone with its process: a run that had begun to change one ends as `workspace_
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from koboshi_policies import Answer, Policy, offerable
 from koboshi_tools import EffectClass, Frozen, KoboshiError, Tool, ToolSpec, Transport, UsageError
@@ -38,6 +39,8 @@ from .records import (
 )
 from .scratch import scratch_copy
 from .store import RunRecorder, Store
+from .store_owner import hold
+from .store_recorder import Watch
 from .tasks import Task, offered_tools
 from .tool_swaps import GivenTools, Versions, advance, follow_policy, given_tools, same_tools
 
@@ -46,7 +49,10 @@ _LOST = "its scratch copy went with the process that made it, and it had begun t
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """How runs are made. `condition` is used by models that know conditions; `jobs` None means as many as fit."""
+    """How runs are made. `condition` is used by models that know conditions; `jobs` None means as many as fit.
+
+    `watch` is told what happens in each run, as it happens; it must not wait for anything.
+    """
 
     purpose: Purpose
     split: Split | None = None
@@ -57,6 +63,7 @@ class RunSettings:
     jobs: int | None = None
     constrained: bool = True
     asker: Asker | None = None
+    watch: Watch | None = None
     check_settings: CheckSettings = field(default_factory=CheckSettings)
 
 
@@ -111,18 +118,25 @@ class Runner:
         header = self._header(task, sample, live_model, given, demonstration=demonstration)
         with self._workspace(task, header) as workspace:
             plan = self._plan(task, header, workspace, given)
-            live = LiveRun(run_id, plan, live_model, self.store, RunRecorder(self.store, run_id))
+            live = LiveRun(run_id, plan, live_model, self.store, RunRecorder(self.store, run_id, plan.watch))
             live.recorder.start(plan.header)
             await live.open()
-            await self._carry(live)
+            with hold(run_id):
+                await self._carry(live)
             return result_of(live)
 
     async def resume(self, run_id: str) -> RunResult:
         """Go on with a run that was cut off; one whose scratch copy was changed and is lost ends as failed.
 
-        Raises UsageError if it has ended, is alive in another process, was begun by another model, or was offered a
-        tool that is no longer here.
+        Raises UsageError if it has ended, is alive in this or another process, was begun by another model, or was
+        offered a tool that is no longer here.
         """
+        with hold(run_id) as ours:
+            if not ours:
+                raise UsageError(f"run {run_id} cannot be resumed: it goes on in this process")
+            return await self._resume(run_id)
+
+    async def _resume(self, run_id: str) -> RunResult:
         header = self.store.trajectory(run_id).header
         given = same_tools(header.versions, self.tools, self.versions)
         task = Task.model_validate(header.task) if header.task else Task(id=run_id, prompt=header.prompt, checker=None)
@@ -174,16 +188,7 @@ class Runner:
         # One commit for all of them, before the loop is busy: asked one by one, each would wait for its own.
         self.store.assign_splits([(task.prompt, self.settings.split) for task in tasks])
         jobs = self.settings.jobs or self.model.info.parallel
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(jobs, len(tasks) * samples)):
-                    group.create_task(work())
-        except ExceptionGroup as several:
-            ours, others = several.split(KoboshiError)
-            if ours is None or others is not None:
-                raise
-            # What stops one run stops the others; the first says why.
-            raise ours.exceptions[0] from several
+        await side_by_side(work, min(jobs, len(tasks) * samples))
         return [found[task.id, sample] for task in tasks for sample in range(samples)]
 
     async def _carry(self, live: LiveRun) -> None:
@@ -232,6 +237,7 @@ class Runner:
             check_settings=self.settings.check_settings,
             asker=self.settings.asker,
             counts=self.counts,
+            watch=self.settings.watch,
             constrained=self.settings.constrained,
         )
 
@@ -279,6 +285,20 @@ class Runner:
         tools = [self.tools[spec.name] for spec in header.tool_specs if spec.name in self.tools]
         reads_only = all(tool.effect is EffectClass.READ for tool in tools)
         return header.purpose is not Purpose.WORK and not reads_only
+
+
+async def side_by_side(work: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
+    """Run `work` `count` times at once. A KoboshiError in one stops the others, and is raised as itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(work())
+    except ExceptionGroup as several:
+        ours, others = several.split(KoboshiError)
+        if ours is None or others is not None:
+            raise
+        # What stops one run stops the others; the first says why.
+        raise ours.exceptions[0] from several
 
 
 def result_of(live: LiveRun) -> RunResult:

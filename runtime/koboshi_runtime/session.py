@@ -7,7 +7,7 @@ no files: its workspace is a folder that goes away with the session.
 import asyncio
 import importlib
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from koboshi_policies import Policy
 from koboshi_tools import Tool
 
-from .checkers import CheckSettings
 from .config_values import Settings
 from .home import Home
 from .model import Model
@@ -59,25 +58,29 @@ class Session:
 
         return Runner(self.project, self.policy, self.tools, self.model, self.store, settings, versions=self.versions)
 
-    def check_settings(self, *, allow_commands: bool) -> CheckSettings:
-        """Return what checkers may do here."""
-        return CheckSettings(allow_commands=allow_commands, checks=self.project.checks_folder)
-
 
 @asynccontextmanager
 async def open_session(
-    place: Place, *, model_ref: str | None = None, model: Model | None = None, runs: int | None = None
+    place: Place,
+    *,
+    model_ref: str | None = None,
+    model: Model | None = None,
+    runs: int | None = None,
+    before_loading: Callable[[Project], None] | None = None,
 ) -> AsyncIterator[Session]:
     """Open a session on the model that `model_ref` names, else the project's, else the configured one.
 
     `model` takes the place of a registered one, for tests and embedding. `runs` is how many runs will be made, if that
-    is known: no more sequences are made room for. Raises KoboshiError: no model in the home, a project that is not
-    trusted, a project, policy or tool that does not load, a store that cannot be opened.
+    is known: no more sequences are made room for. `before_loading` sees the project and may refuse by raising: loading
+    a model takes seconds. Raises KoboshiError: no model in the home, a project that is not trusted, a project, policy
+    or tool that does not load, a store that cannot be opened.
     """
     async with AsyncExitStack() as stack:
         project = _project(place, stack)
         opened = open_contributions(place.home, project, place.policy_files)
         stack.callback(opened.close)
+        if before_loading is not None:
+            before_loading(project)
         store = Store.open(place.home.traces)
         stack.callback(store.close)
         if model is not None:
@@ -102,16 +105,21 @@ def _ref(place: Place, project: Project, model_ref: str | None) -> str:
     return project.model if project.model != "current" else place.settings.model.ref
 
 
-async def _load(entry: ModelEntry, settings: Settings, runs: int | None) -> WorkerModel:
+async def load_model(entry: ModelEntry, settings: Settings, *, runs: int | None = None) -> WorkerModel:
+    """Load a registered model in a worker of its own, with room for `runs` at once. Raises ModelError."""
     worker_settings = WorkerSettings(**settings.worker.model_dump(), adapter=entry.adapter)
     if runs is not None:
         worker_settings = replace(worker_settings, parallel=min(worker_settings.parallel, runs))
-    loading = WorkerModel.start(
+    return await WorkerModel.start(
         entry.path,
         worker_settings,
         model_hash=entry.manifest.model_hash,
         name=entry.manifest.name,
         profile=entry.manifest.profile,
     )
-    worker, _ = await asyncio.gather(loading, asyncio.to_thread(importlib.import_module, "koboshi_runtime.graph"))
+
+
+async def _load(entry: ModelEntry, settings: Settings, runs: int | None) -> WorkerModel:
+    importing = asyncio.to_thread(importlib.import_module, "koboshi_runtime.graph")
+    worker, _ = await asyncio.gather(load_model(entry, settings, runs=runs), importing)
     return worker

@@ -1,15 +1,35 @@
 """Which process holds a run, and whether it still lives.
 
 A process is named by boot, pid and start time, so that a pid that was given away again is not taken for the one that
-died.
+died. Within a process a run is carried by one runner at a time: `hold` says so.
 """
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 _START_TIME_FIELD = 19
 """Place of `starttime` among the fields of /proc/PID/stat that follow the command name (proc(5): field 22)."""
+
+
+_held: set[str] = set()
+_changing = threading.Lock()
+
+
+@contextmanager
+def hold(run_id: str) -> Iterator[bool]:
+    """Hold a run for as long as the context lasts; False if something else in this process holds it already."""
+    with _changing:
+        ours = run_id not in _held
+        _held.add(run_id)
+    try:
+        yield ours
+    finally:
+        if ours:
+            _held.discard(run_id)
 
 
 def this_process() -> str:

@@ -1,8 +1,8 @@
 """What one run records between two commits, held in memory until it is committed as one unit."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeAlias
 
 from koboshi_tools import ToolResult
 
@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     from .store import Store
 
 
+Event: TypeAlias = TurnRecord | CallIntent | ToolResult
+"""What is told of a run while it goes on: a turn, a call that was decided on, what a call gave."""
+
+Watch: TypeAlias = Callable[[Event], None]
+
+
 class RunRecorder:
     """Buffers what happens in one run; nothing is stored, and nothing is on disk, until `commit` returns.
 
-    Used from one thread or event loop. Everything since the last commit is stored whole or not at all.
+    Used from one thread or event loop. Everything since the last commit is stored whole or not at all. `watch` is told
+    each event as it is buffered, so before it is stored.
     """
 
-    def __init__(self, store: "Store", run_id: str) -> None:
+    def __init__(self, store: "Store", run_id: str, watch: Watch | None = None) -> None:
         self.run_id = run_id
         self._store = store
+        self._watch = watch
         self._buffer: list[write.Statement] = []
 
     def start(self, header: RunHeader) -> None:
@@ -31,14 +39,17 @@ class RunRecorder:
 
     def turn(self, turn: TurnRecord) -> None:
         """Add a model turn."""
+        self._tell(turn)
         self._buffer += write.add_turn(self.run_id, turn)
 
     def intent(self, intent: CallIntent) -> None:
         """Add a call that is about to be made, and the decision on it; a known key adds the decision only."""
+        self._tell(intent)
         self._buffer += write.add_intent(self.run_id, intent)
 
     def result(self, idempotency_key: str, result: ToolResult) -> None:
         """Give a call its one result."""
+        self._tell(result)
         self._buffer += write.add_result(idempotency_key, result)
 
     def add(self, statements: Iterable[write.Statement]) -> None:
@@ -56,6 +67,10 @@ class RunRecorder:
     def end(self, end: RunEnd) -> None:
         """Close the run; its thread state is dropped if nothing can follow."""
         self._buffer += write.end_run(self.run_id, end)
+
+    def _tell(self, event: Event) -> None:
+        if self._watch is not None:
+            self._watch(event)
 
     async def commit(self, thread_state: bytes | None = None) -> None:
         """Store everything buffered and the thread state in one transaction; return when it is durable.

@@ -31,7 +31,6 @@ from .store_owner import this_process
 TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
     # A run whose process died is still `running` when it is taken up again.
     RunStatus.RUNNING: frozenset(RunStatus),
-    RunStatus.WAITING: frozenset({RunStatus.RUNNING, RunStatus.FAILED, RunStatus.INTERRUPTED}),
     RunStatus.INTERRUPTED: frozenset({RunStatus.RUNNING, RunStatus.FAILED}),
     RunStatus.FINISHED: frozenset(),
     RunStatus.FAILED: frozenset(),

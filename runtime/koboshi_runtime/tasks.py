@@ -15,6 +15,7 @@ from koboshi_tools import Frozen, ToolSpec, UsageError
 
 from . import strict_json
 from .checkers import Checker
+from .ids import prompt_hash
 from .records import Split
 from .tool_specs import read_tool_spec
 
@@ -136,6 +137,13 @@ def parse_task(line: str | bytes) -> Task:
         return Task.model_validate(value)
     except ValidationError as error:
         raise ValueError(_reason(error)) from error
+
+
+def prompt_task(prompt: str) -> Task:
+    """Return a prompt as a task that nothing checks, its id made of its hash. Raises UsageError if it is blank."""
+    if not prompt.strip():
+        raise UsageError("the prompt is blank")
+    return Task(id=f"prompt-{prompt_hash(prompt).removeprefix('sha256:')[:12]}", prompt=prompt, checker=None)
 
 
 def split_of_file(path: Path) -> Split | None:

@@ -75,6 +75,16 @@ def test_bad_task_line_is_refused_by_its_number_before_a_model_is_looked_for(ver
     assert "line 2: not JSON" in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["run", "eval"])
+def test_task_that_cannot_be_judged_here_is_refused_before_a_model_is_looked_for(verb: str, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.jsonl"
+    checker = {"kind": "command", "file": "judge.py", "sha256": "0" * 64}
+    file.write_text(json.dumps({"id": "a", "prompt": "p", "checker": checker}), encoding="utf-8")
+    done = _koboshi(verb, "--tasks", str(file))
+    assert done.exit_code == 2
+    assert "would run the program 'judge.py'" in done.stderr
+
+
 def test_run_that_is_not_recorded_cannot_be_resumed() -> None:
     done = _koboshi("run", "--resume", "zzzz")
     assert done.exit_code == 2

@@ -10,7 +10,9 @@ from koboshi_runtime.home import open_home
 from koboshi_runtime.records import Purpose
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.session import Place, open_session
+from koboshi_runtime.statistics import wilson_interval
 from koboshi_runtime.tasks import parse_tasks
+from koboshi_runtime.trust import pin_new
 from koboshi_tools import KoboshiError, UsageError
 
 _NUMBER = '{"id": "sum", "prompt": "2 + 2?", "checker": {"kind": "number", "answer": 4}, "tools": []}'
@@ -23,6 +25,16 @@ _FOREIGN = (
 _COMMAND = '{"id": "c", "prompt": "Go.", "checker": {"kind": "command", "file": "judge.py", "sha256": "%s"}}' % (
     "0" * 64
 )
+
+
+_FETCH = """
+from koboshi_tools import tool
+
+@tool(effect="net")
+def fetch(url: str) -> str:
+    \"\"\"Fetch a page.\"\"\"
+    return url
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +78,25 @@ def test_evaluation_counts_an_unjudged_run_as_no_success(tmp_path: Path) -> None
     assert [result.outcome.value for result in found.results] == ["success", "unknown"]
     assert found.success_rate == 0.5
     assert found.invalid_call_rate is None
+
+
+def test_run_that_could_not_be_replayed_counts_in_rate_and_interval_alike(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    (project / "tools").mkdir(parents=True)
+    (project / "koboshi.toml").write_text("", encoding="utf-8")
+    (project / "policies").mkdir()
+    (project / "policies" / "rules.toml").write_text(
+        '[[rule]]\nverdict = "allow"\ntools = ["fetch"]\nreason = "test"\n', encoding="utf-8"
+    )
+    (project / "tools" / "fetch.py").write_text(_FETCH, encoding="utf-8")
+    place = Place(open_home(path=tmp_path / "home"), project, Settings())
+    pin_new(place.home, project)
+    fetching = '<tool_call>\n{"name": "fetch", "arguments": {"url": "u"}}\n</tool_call>'
+    net = _NUMBER.replace('"sum"', '"net"').replace('"tools": []', '"tools": ["fetch"]')
+    found = _measure(place, [_NUMBER, net], ["4", fetching])
+    assert [result.outcome.value for result in found.results] == ["success", "unknown"]
+    assert found.success_rate == 0.5
+    assert found.ci95 == wilson_interval(0.5, 2)
 
 
 def test_evaluation_has_the_keys_of_the_contract(tmp_path: Path) -> None:

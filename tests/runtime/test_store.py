@@ -200,7 +200,7 @@ def test_a_run_without_thread_state_is_not_taken_up_again(store: Store) -> None:
     assert store.unfinished() == []
 
 
-@pytest.mark.parametrize("before", [RunStatus.WAITING, RunStatus.INTERRUPTED, RunStatus.FINISHED, RunStatus.FAILED])
+@pytest.mark.parametrize("before", [RunStatus.INTERRUPTED, RunStatus.FINISHED, RunStatus.FAILED])
 @pytest.mark.parametrize("after", list(RunStatus))
 def test_statuses_follow_one_another_as_the_table_says(store: Store, before: RunStatus, after: RunStatus) -> None:
     recorder = started(store)

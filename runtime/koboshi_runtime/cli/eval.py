@@ -3,11 +3,15 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .context import echo_json, load_config_here, open_home, progress, project_dir, table
 from .trust import ask_for_trust
+
+if TYPE_CHECKING:
+    from ..project import Project
 
 _EVERY_SECONDS = 5.0
 
@@ -47,8 +51,11 @@ def eval_command(
     place = Place(open_home(), project_dir(), load_config_here().settings, files)
     ask_for_trust(place.home, place.folder)
 
+    def refuse(project: "Project") -> None:
+        project.refuse_unrunnable(tasks, project.check_settings(allow_commands=commands))
+
     async def measure() -> Evaluation:
-        async with open_session(place, model_ref=ref, runs=len(tasks)) as session:
+        async with open_session(place, model_ref=ref, runs=len(tasks), before_loading=refuse) as session:
             return await evaluate(
                 session,
                 tasks,

@@ -16,10 +16,10 @@ from .trust import ask_for_trust
 
 if TYPE_CHECKING:
     from ..home import Home
+    from ..project import Project
     from ..records import RunHeader
     from ..runner import RunResult, RunSettings
     from ..session import Place, Session
-    from ..tasks import Task
 
 _FILE = click.Path(path_type=Path)
 
@@ -87,21 +87,25 @@ def run(prompt: str | None, **options: Any) -> int:
     try:
         results = asyncio.run(_resume(flags, place) if flags.resume else _run(flags, place))
     except KeyboardInterrupt:
-        raise _interrupted(place.home, started) from None
+        raise _interrupted(place, flags.resume, started) from None
     return _exit_code(results, flags)
 
 
 async def _run(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
     from ..session import open_session
-    from ..tasks import load_tasks, split_of_file
+    from ..tasks import load_tasks, prompt_task, split_of_file
     from .eval import Ticker
 
-    tasks = load_tasks(flags.tasks) if flags.tasks else (_prompt_task(flags.prompt or ""),)
+    tasks = load_tasks(flags.tasks) if flags.tasks else (prompt_task(flags.prompt or ""),)
     split = split_of_file(flags.tasks) if flags.tasks else None
     tick = Ticker(len(tasks) * flags.samples)
-    async with open_session(place, model_ref=flags.model, runs=len(tasks) * flags.samples) as session:
+
+    def refuse(project: "Project") -> None:
+        project.refuse_unrunnable(tasks, project.check_settings(allow_commands=flags.allow_command_checkers))
+
+    runs = len(tasks) * flags.samples
+    async with open_session(place, model_ref=flags.model, runs=runs, before_loading=refuse) as session:
         settings = replace(_settings(flags, place, session), split=split)
-        session.project.refuse_unrunnable(tasks, settings.check_settings)
 
         def finished(result: "RunResult") -> None:
             _print(result, session, flags)
@@ -130,18 +134,10 @@ def _begun_run(home: "Home", ref: str) -> "tuple[str, RunHeader]":
     return run_id, store.trajectory(run_id).header
 
 
-def _prompt_task(prompt: str) -> "Task":
-    from ..ids import prompt_hash
-    from ..tasks import Task
-
-    if not prompt.strip():
-        raise UsageError("the prompt is blank")
-    return Task(id=f"prompt-{prompt_hash(prompt).removeprefix('sha256:')[:12]}", prompt=prompt, checker=None)
-
-
 def _settings(flags: RunFlags, place: "Place", session: "Session") -> "RunSettings":
     from ..records import Purpose
     from ..runner import RunSettings
+    from .steps import show
     from .terminal import AttendedAsker, attended
 
     drawn = place.settings.run
@@ -153,7 +149,8 @@ def _settings(flags: RunFlags, place: "Place", session: "Session") -> "RunSettin
         jobs=min(drawn.jobs or session.model.info.parallel, session.model.info.parallel),
         constrained=not flags.unconstrained,
         asker=AttendedAsker(session.store, session.policy.hash) if attended() else None,
-        check_settings=session.check_settings(allow_commands=flags.allow_command_checkers),
+        watch=show if flags.tasks is None and not flags.as_json and sys.stderr.isatty() else None,
+        check_settings=session.project.check_settings(allow_commands=flags.allow_command_checkers),
     )
 
 
@@ -194,13 +191,16 @@ def _exit_code(results: "Sequence[RunResult]", flags: RunFlags) -> int:
     return int(flags.fail_on_outcome and any(result.outcome != "success" for result in results))
 
 
-def _interrupted(home: "Home", started: str) -> InterruptedRunError:
+def _interrupted(place: "Place", resumed: str | None, started: str) -> InterruptedRunError:
     """Return the error that says how to go on with what this command had under way."""
     from ..records import RunStatus
     from ..store import RunFilter, Store
 
-    left = Store.open(home.traces).runs(RunFilter(status=RunStatus.INTERRUPTED, since=started))
+    store = Store.open(place.home.traces)
+    begun = RunFilter(status=RunStatus.INTERRUPTED, since=None if resumed else started, limit=None)
+    left = [row.run_id for row in store.runs(begun) if resumed is None or row.run_id == store.resolve(resumed)]
     if not left:
         return InterruptedRunError("interrupted")
-    hint = f"Go on with: koboshi run --resume {left[0].run_id}"
+    project = "" if place.folder is None or Path.cwd().is_relative_to(place.folder) else f" -C {place.folder}"
+    hint = f"Go on with: koboshi{project} run --resume {left[0]}"
     return InterruptedRunError(f"interrupted, with {len(left)} run{'s' * (len(left) > 1)} under way", hint=hint)

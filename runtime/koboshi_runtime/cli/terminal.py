@@ -69,6 +69,10 @@ class AttendedAsker:
                 with suppress(StoreRuleError):
                     answer_approval(self._store, asked.approval_id, here.result(), who=getpass.getuser())
             return await stored
+        except asyncio.CancelledError:
+            # What is said of the interruption begins on a line of its own.
+            click.echo(err=True)
+            raise
         finally:
             here.cancel()
             stored.cancel()

@@ -28,7 +28,7 @@ def traces(context: click.Context) -> None:
 @traces.command("list")
 @_choice("purpose", "work rollout eval gate bench canary")
 @_choice("split", "train dev gate test")
-@_choice("status", "running waiting finished failed interrupted")
+@_choice("status", "running finished failed interrupted")
 @_choice("outcome", "success failure unknown")
 @click.option("--model", help="Only runs of this model, by name or hash.")
 @click.option("--task", "task_id", help="Only runs of this task id.")
