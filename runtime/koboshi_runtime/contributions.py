@@ -114,6 +114,7 @@ def _server(project: Project, server: McpServer) -> Contribution:
         return Contribution(kind="MCP server", name=server.name, detail=server.url, digest=_digest(server, []))
     line = shlex.join([server.command, *server.args])
     told = f" with {', '.join(server.env)} in its environment" if server.env else ""
+    told += ", confined" if server.koboshi.confine else ", not confined"
     files = sorted(_named_files(project, server))
     return Contribution(kind="MCP server", name=server.name, detail=line + told, digest=_digest(server, files))
 

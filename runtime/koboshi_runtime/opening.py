@@ -53,12 +53,12 @@ def open_contributions(home: Home, project: Project, policy_files: Sequence[Path
     require_trust(home, project)
     policy = Policy.load(policy_layers(project.policies, policy_files))
     servers = load_servers(project.root / FILE_NAME)
-    hub = open_hub(project, servers)
+    hub = open_hub(home, project, servers)
     own = load_tools_folder(project.tools_folder)
     found = mcp_tools(servers, read_pins(project.root / LOCK_FILE), hub)
     return Contributed(policy, {**found, **builtin_tools(), **own}, hub, load_versions(project.tools_folder, own))
 
 
-def open_hub(project: Project, servers: Sequence[McpServer]) -> McpHub:
+def open_hub(home: Home, project: Project, servers: Sequence[McpServer]) -> McpHub:
     """Return the way to servers of a project; none is started before it is asked for something."""
-    return McpHub(servers, Surroundings(project.root, project.workspace, os.environ))
+    return McpHub(servers, Surroundings(project.root, project.workspace, os.environ, home.root))

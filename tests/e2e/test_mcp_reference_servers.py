@@ -18,7 +18,16 @@ import pytest
 from tests.tools.mcp_makers import make
 
 from koboshi_tools import EffectClass, Tool, ToolVerdict, Transport
-from koboshi_tools.mcp import HttpServer, McpHub, McpServer, ServerOptions, StdioServer, Surroundings, mcp_tools
+from koboshi_tools.mcp import (
+    Confinement,
+    HttpServer,
+    McpHub,
+    McpServer,
+    ServerOptions,
+    StdioServer,
+    Surroundings,
+    mcp_tools,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -50,9 +59,10 @@ def installed() -> Path:
     return folder / "node_modules" / "@modelcontextprotocol"
 
 
-def _program(installed: Path, name: str, *args: str) -> StdioServer:
+def _program(installed: Path, name: str, *args: str, confine: Confinement | None = None) -> StdioServer:
     script = str(installed / f"server-{name}" / "dist" / "index.js")
-    return StdioServer(name=name, command="node", args=(script, *args), koboshi=OPTIONS)
+    options = OPTIONS.model_copy(update={"confine": confine})
+    return StdioServer(name=name, command="node", args=(script, *args), koboshi=options)
 
 
 def _tools(hub: McpHub, server: McpServer) -> dict[str, Tool]:
@@ -95,9 +105,14 @@ def _in(folder: Path) -> list[Try]:
     ]
 
 
-def test_every_tool_of_the_filesystem_server_works(installed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_confined", [False, True])
+def test_every_tool_of_the_filesystem_server_works(installed: Path, tmp_path: Path, is_confined: bool) -> None:
+    if is_confined and not Path("/usr/bin/bwrap").exists():
+        pytest.skip("bwrap is not here: the filesystem server was NOT tried confined")
     (tmp_path / "dot.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    server = _program(installed, "filesystem", "${workspaceFolder}")
+    modules = str(installed.parent)
+    confine = Confinement(read=(modules,), write=("${workspaceFolder}",)) if is_confined else None
+    server = _program(installed, "filesystem", "${workspaceFolder}", confine=confine)
     with closing(_hub(tmp_path, server)) as hub:
         tools = _tools(hub, server)
         tries = _in(tmp_path)

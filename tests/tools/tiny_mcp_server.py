@@ -5,6 +5,7 @@ Run as a program: python tiny_mcp_server.py [WAYS...], where the ways are named 
 
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ def tools(ways: set[str]) -> list[dict[str, Any]]:
         {"name": "leave", "description": "Exit in the middle.", "inputSchema": NOTHING},
         {"name": "hang", "description": "Say nothing ever after.", "inputSchema": NOTHING},
         {"name": "change", "description": "Become another.", "inputSchema": NOTHING},
+        {"name": "peek", "description": "Say what can be reached there.", "inputSchema": TEXT},
         {"name": "count", "description": "Count its calls in a file.", "inputSchema": TEXT},
     ]
     if "changed" in ways:
@@ -53,6 +55,17 @@ def tools(ways: set[str]) -> list[dict[str, Any]]:
     return found
 
 
+def peek(place: str) -> str:
+    """Return a file's text, the names in a folder, or why neither can be had; `host:port` is connected to."""
+    try:
+        if ":" in place:
+            socket.create_connection((place.split(":")[0], int(place.split(":")[1])), timeout=5).close()
+            return "connected"
+        return " ".join(sorted(os.listdir(place))) if os.path.isdir(place) else Path(place).read_text(encoding="utf-8")
+    except OSError as error:
+        return type(error).__name__
+
+
 def call(name: str, arguments: dict[str, Any], ways: set[str]) -> dict[str, Any]:
     """Return the result of a call, or do not return."""
     match name:
@@ -69,6 +82,8 @@ def call(name: str, arguments: dict[str, Any], ways: set[str]) -> dict[str, Any]
         case "change":
             ways.add("changed")
             send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        case "peek":
+            return {"content": [{"type": "text", "text": peek(arguments["text"])}]}
         case "count":
             with Path(arguments["text"]).open("a", encoding="utf-8") as file:
                 file.write(f"{os.getpid()}\n")

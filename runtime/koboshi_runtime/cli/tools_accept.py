@@ -45,7 +45,7 @@ def accept_command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     chosen, pins = _chosen(known, names), read_pins(lock)
     if not known and not pins:
         raise UsageError(f"{project.root} names no MCP servers", hint=f"Name them in {FILE_NAME} beside koboshi.toml.")
-    hub = open_hub(project, chosen)
+    hub = open_hub(home, project, chosen)
     try:
         offered = {server.name: hub.listed(server.name) for server in chosen}
     finally:

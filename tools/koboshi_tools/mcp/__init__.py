@@ -1,5 +1,6 @@
 """Tools of other people's MCP servers."""
 
+from .confining import Confinement
 from .definitions import Definition, Listed, tool_name
 from .hub import McpHub
 from .launching import Surroundings
@@ -10,6 +11,7 @@ from .toolset import mcp_tools
 __all__ = [
     "FILE_NAME",
     "LOCK_FILE",
+    "Confinement",
     "Definition",
     "HttpServer",
     "Listed",

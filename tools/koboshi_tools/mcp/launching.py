@@ -4,8 +4,8 @@ A program gets `PATH`, `LANG`, an empty `HOME` of its own and what its entry dec
 process's environment. `${NAME}`, `${env:NAME}`, `${NAME:-else}` take a variable of the operator's, `${workspaceFolder}`
 is the project's workspace. A variable that is not set is an error: a server must not run with an empty token.
 
-Not covered: what the program does. It runs as the operator, outside of every sandbox, and whoever agreed to the project
-agreed to it.
+Not covered: what a program does whose entry does not confine it. It runs as the operator, and whoever agreed to the
+project agreed to it.
 """
 
 import os
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
+from .confining import confined, refuse_reach
 from .servers import HttpServer, StdioServer
 
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -24,11 +25,12 @@ _ASKED = re.compile(r"\$\{(?:input|command|config):[^}]*\}")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Where servers are started: the project's folder and workspace, and the operator's environment."""
+    """Where servers are started: the project's folder and workspace, the operator's environment, koboshi's home."""
 
     root: Path
     workspace: Path
     environment: Mapping[str, str]
+    home: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,29 @@ def launch_of(server: StdioServer, around: Surroundings, home: Path) -> Launch:
     path = around.environment.get("PATH", os.defpath)
     own = {"PATH": path, "LANG": "C.UTF-8", "HOME": str(home)}
     declared = {name: filled(value) for name, value in server.env.items()}
-    return Launch((filled(server.command), *map(filled, server.args)), own | declared, folder)
+    command = (filled(server.command), *map(filled, server.args))
+    if server.koboshi.confine is not None:
+        command = _confined(server, command, around, folder, home)
+    return Launch(command, own | declared, folder)
+
+
+def _confined(
+    server: StdioServer, command: tuple[str, ...], around: Surroundings, folder: Path, home: Path
+) -> tuple[str, ...]:
+    asked = server.koboshi.confine
+    assert asked is not None
+    read, write = (
+        [(around.root / _filled(server.name, path, around)).resolve() for path in paths]
+        for paths in (asked.read, asked.write)
+    )
+    # The workspace is what agents work in; everything else of the project decides what they may do.
+    workspace = around.workspace.resolve()
+    kept = [around.root.resolve(), *([around.home.resolve()] if around.home else [])]
+    refuse_reach(server.name, [path for path in (*read, *write) if not path.is_relative_to(workspace)], kept)
+    # The program starts in its folder, so it sees that much.
+    reached = (*read, *write)
+    seen = [*read, *([] if any(folder.resolve().is_relative_to(path) for path in reached) else [folder.resolve()])]
+    return confined(command, read=seen, write=[*write, home], network=asked.network, folder=folder.resolve())
 
 
 def headers_of(server: HttpServer, around: Surroundings) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from ..errors import UsageError
 from ..values import EffectClass, Frozen
+from .confining import Confinement
 
 FILE_NAME = "mcp.json"
 
@@ -35,12 +36,14 @@ class ServerOptions(Frozen):
 
     `effect` holds for every tool, `effects` for those whose own names a glob matches, `tools` are the globs of those
     that are taken at all. Without an effect a tool of a program may do anything, and one behind a URL reaches out.
+    `confine` puts a program in a sandbox.
     """
 
     effect: EffectClass | None = None
     effects: dict[str, EffectClass] = Field(default_factory=dict)
     idempotent: tuple[str, ...] = ()
     tools: tuple[str, ...] = ("*",)
+    confine: Confinement | None = None
     start_seconds: float = Field(default=30.0, gt=0, le=600)
     call_seconds: float = Field(default=60.0, gt=0, le=3600)
 
