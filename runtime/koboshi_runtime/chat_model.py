@@ -76,7 +76,7 @@ class ChatKoboshi(BaseChatModel):
         try:
             if isinstance(model, str):
                 settings = load_config(None).settings
-                self._model = self._loop.wait(load_model(Registry(place).resolve(model), settings))
+                self._model = self._loop.wait(load_model(place, Registry(place).resolve(model), settings))
             else:
                 self._model = model
         except BaseException:

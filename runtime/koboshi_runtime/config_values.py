@@ -26,7 +26,10 @@ class ModelSettings(Frozen):
 
 
 class WorkerSettings(Frozen):
-    """`[worker]`: how a model file is loaded. `context_tokens` is of one sequence, `parallel` counts sequences."""
+    """`[worker]`: how a model file is loaded. `context_tokens` is of one sequence, `parallel` counts sequences.
+
+    `flash_attention` and `cell_type`, the number format of the KV cache, are best left to `koboshi doctor --tune`.
+    """
 
     threads: int = Field(default_factory=_processors, ge=1)
     batch_threads: int = Field(default_factory=_processors, ge=1)
@@ -34,6 +37,8 @@ class WorkerSettings(Frozen):
     context_tokens: int = Field(default=2048, ge=64)
     parallel: int = Field(default=16, ge=1, le=256)
     batch_tokens: int = Field(default=512, ge=1)
+    flash_attention: bool = True
+    cell_type: Literal["f16", "bf16"] = "f16"
 
 
 class RunSettings(Frozen):
@@ -77,9 +82,13 @@ class GateSettings(Frozen):
 
 
 class DiskSettings(Frozen):
-    """`[disk]`: `max_model_gb` bounds a model file that is unpacked from a package (GB of 1,000,000,000 bytes)."""
+    """`[disk]`: `max_model_gb` bounds a model file that is unpacked from a package (GB of 1,000,000,000 bytes).
+
+    `prefix_mb` bounds the beginnings of prompts that are kept for the next process (MB of 1,000,000 bytes).
+    """
 
     max_model_gb: float = Field(default=64.0, gt=0)
+    prefix_mb: int = Field(default=256, ge=0)
 
 
 class Settings(Frozen):

@@ -83,6 +83,11 @@ class EngineSettings:
     adapter: Path | None = None
 
 
+def build() -> str:
+    """Return which llama.cpp this is, as far as its package tells."""
+    return f"llama-cpp-python {llama_cpp.__version__}"
+
+
 def start_backend() -> None:
     """Prepare llama.cpp once per process; only errors of its log are kept."""
     llama_cpp.llama_log_set(_keep_log, ctypes.c_void_p(0))
@@ -281,6 +286,22 @@ class Engine:
         llama_cpp.llama_memory_seq_rm(self.memory, target, -1, -1)
         llama_cpp.llama_memory_seq_cp(self.memory, source, target, 0, tokens)
 
+    def state(self, sequence: int, tokens: int) -> bytes:
+        """Return the cells of the first `tokens` positions of a sequence, to be put back by `restore`."""
+        spare = self.settings.parallel
+        self.share(sequence, spare, tokens)
+        size = llama_cpp.llama_state_seq_get_size(self.context, spare)
+        buffer = (ctypes.c_uint8 * size)()
+        written = llama_cpp.llama_state_seq_get_data(self.context, buffer, size, spare)
+        self.forget(spare, 0)
+        return bytes(memoryview(buffer)[:written])
+
+    def restore(self, sequence: int, state: bytes) -> bool:
+        """Make a sequence hold what `state` returned, and nothing else; False where llama.cpp does not take it."""
+        self.forget(sequence, 0)
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        return bool(llama_cpp.llama_state_seq_set_data(self.context, buffer, len(state), sequence))
+
     def close(self) -> None:
         """Give back context and model."""
         llama_cpp.llama_free(self.context)
@@ -303,7 +324,8 @@ def _load(path: Path, settings: EngineSettings) -> Any:
 def _context(model: Any, settings: EngineSettings) -> Any:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = settings.context_tokens * settings.parallel
-    params.n_seq_max = settings.parallel
+    # One more, in which a beginning is set apart to be written to disk.
+    params.n_seq_max = settings.parallel + 1
     params.n_batch = settings.batch_tokens
     params.n_ubatch = settings.batch_tokens
     params.n_threads = settings.threads

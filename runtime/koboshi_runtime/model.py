@@ -56,7 +56,10 @@ class Constraint(Frozen):
 
 
 class GenerateRequest(Frozen):
-    """One turn to be written after `prompt_ids`. `temperature` 0 takes the likeliest token; `top_p` cuts the tail."""
+    """One turn to be written after `prompt_ids`. `temperature` 0 takes the likeliest token; `top_p` cuts the tail.
+
+    The first `prefix_tokens` ids begin other runs as well: a model may keep what it made of them.
+    """
 
     prompt_ids: tuple[int, ...]
     max_tokens: int
@@ -67,6 +70,7 @@ class GenerateRequest(Frozen):
     stop_texts: tuple[str, ...] = ()
     constraint: Constraint | None = None
     run_id: str | None = None
+    prefix_tokens: int = 0
 
 
 class Reply(Frozen):

@@ -93,6 +93,7 @@ def _request(live: LiveRun, step: int) -> GenerateRequest:
         seed=live.plan.turn_seed(step),
         constraint=live.plan.constraint,
         run_id=live.run_id,
+        prefix_tokens=sum(len(s.ids) for s in live.pending[:1] if s.kind is SegmentKind.PREFIX),
     )
 
 

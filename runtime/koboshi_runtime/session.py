@@ -24,7 +24,8 @@ from .project import Project, bare_project, load_project
 from .registry import ModelEntry, Registry
 from .store import Store
 from .tool_swaps import Versions
-from .workermodel import WorkerModel, WorkerSettings
+from .tuning import worker_settings
+from .workermodel import WorkerModel
 
 if TYPE_CHECKING:
     from .runner import Runner, RunSettings
@@ -87,7 +88,7 @@ async def open_session(
             yield Session(project, opened.policy, opened.tools, store, model, versions=opened.versions)
             return
         entry = Registry(place.home).resolve(_ref(place, project, model_ref))
-        worker = await _load(entry, place.settings, runs)
+        worker = await _load(place.home, entry, place.settings, runs)
         stack.push_async_callback(worker.close)
         yield Session(project, opened.policy, opened.tools, store, worker, entry, opened.versions)
 
@@ -105,21 +106,21 @@ def _ref(place: Place, project: Project, model_ref: str | None) -> str:
     return project.model if project.model != "current" else place.settings.model.ref
 
 
-async def load_model(entry: ModelEntry, settings: Settings, *, runs: int | None = None) -> WorkerModel:
+async def load_model(home: Home, entry: ModelEntry, settings: Settings, *, runs: int | None = None) -> WorkerModel:
     """Load a registered model in a worker of its own, with room for `runs` at once. Raises ModelError."""
-    worker_settings = WorkerSettings(**settings.worker.model_dump(), adapter=entry.adapter)
+    loaded = worker_settings(home, settings, entry)
     if runs is not None:
-        worker_settings = replace(worker_settings, parallel=min(worker_settings.parallel, runs))
+        loaded = replace(loaded, parallel=min(loaded.parallel, runs))
     return await WorkerModel.start(
         entry.path,
-        worker_settings,
+        loaded,
         model_hash=entry.manifest.model_hash,
         name=entry.manifest.name,
         profile=entry.manifest.profile,
     )
 
 
-async def _load(entry: ModelEntry, settings: Settings, runs: int | None) -> WorkerModel:
+async def _load(home: Home, entry: ModelEntry, settings: Settings, runs: int | None) -> WorkerModel:
     importing = asyncio.to_thread(importlib.import_module, "koboshi_runtime.graph")
-    worker, _ = await asyncio.gather(load_model(entry, settings, runs=runs), importing)
+    worker, _ = await asyncio.gather(load_model(home, entry, settings, runs=runs), importing)
     return worker

@@ -41,7 +41,10 @@ class _WorkerDied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """How a file is loaded; see `llama.EngineSettings`, which has the same fields."""
+    """How a file is loaded; see `llama.EngineSettings`, which has the same fields but for the last two.
+
+    `prefixes` is a folder for beginnings of prompts, up to `prefix_mb` MB of 1,000,000 bytes; None keeps none on disk.
+    """
 
     context_tokens: int = 2048
     parallel: int = 16
@@ -53,6 +56,13 @@ class WorkerSettings:
     cell_type: str = "f16"
     extra_buffers: bool = True
     adapter: Path | None = None
+    prefixes: Path | None = None
+    prefix_mb: int = 256
+
+    def as_json(self, identity: str) -> str:
+        """Return what the worker's command line takes; `identity` names the weights."""
+        fields = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        return json.dumps({**fields, "identity": identity})
 
 
 @dataclass(slots=True)
@@ -75,8 +85,9 @@ class WorkerModel:
     facts: GgufFacts
     begin_id: int | None
 
-    def __init__(self, path: Path, settings: WorkerSettings) -> None:
+    def __init__(self, path: Path, settings: WorkerSettings, model_hash: str) -> None:
         self._path = path
+        self._model_hash = model_hash
         self._settings = settings
         self._worker: _Process | None = None
         self._starting = asyncio.Lock()
@@ -89,7 +100,7 @@ class WorkerModel:
         cls, path: Path, settings: WorkerSettings, *, model_hash: str, name: str, profile: PromptProfile
     ) -> "WorkerModel":
         """Load `path` in a new worker. Raises ModelError if it does not load."""
-        model = cls(path, settings)
+        model = cls(path, settings, model_hash)
         await model._ensure()
         model.info = ModelInfo(
             model_hash=model_hash,
@@ -207,10 +218,6 @@ class WorkerModel:
     async def _open(self) -> _Process:
         ours, theirs = socket.socketpair()
         errors = tempfile.TemporaryFile()
-        settings = {
-            **asdict(self._settings),
-            "adapter": str(self._settings.adapter) if self._settings.adapter else None,
-        }
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -219,7 +226,7 @@ class WorkerModel:
                 "serve",
                 str(theirs.fileno()),
                 str(self._path),
-                json.dumps(settings),
+                self._settings.as_json(self._model_hash),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=errors,

@@ -4,7 +4,7 @@ import asyncio
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +214,27 @@ def test_close_ends_requests_under_way_and_starts_no_new_worker(smollm2_gguf):
     assert isinstance(end, ModelError)
     assert "closed" in str(end)
     assert process_id is None
+
+
+def test_a_new_worker_reads_a_beginning_from_disk_and_writes_the_same(smollm2_gguf, tmp_path):
+    async def ask(folder: Path) -> list[Reply]:
+        settings = replace(SETTINGS, prefixes=folder)
+        model = await WorkerModel.start(smollm2_gguf, settings, model_hash="sha256:test", name="x", profile=PROFILE)
+        prefix = await model.tokenize((Piece(text="Once upon a time there was a fox who liked to count. " * 8),))
+        replies = []
+        # The first reply brings the beginning into the cache, so that both workers decode alike behind it.
+        for asked in ("Zebras", "One day she said:"):
+            ids = prefix + await model.tokenize((Piece(text=asked),))
+            replies.append(
+                await model.generate(GenerateRequest(prompt_ids=ids, max_tokens=12, prefix_tokens=len(prefix)))
+            )
+        await model.close()
+        return replies
+
+    first, again = (asyncio.run(ask(tmp_path / "prefixes")) for _ in range(2))
+    assert first[0].reused_tokens == 0
+    assert again[0].reused_tokens == first[1].reused_tokens >= 64
+    assert (again[1].ids, again[1].raw_logprobs) == (first[1].ids, first[1].raw_logprobs)
 
 
 def test_a_file_that_does_not_load_leaves_nothing_behind(tmp_path):

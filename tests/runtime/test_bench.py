@@ -7,11 +7,11 @@ import pytest
 
 from koboshi_runtime.bench.figures import BenchReport, figures_of, success_rates
 from koboshi_runtime.bench.grammar import call_schema, spoken, tagged
-from koboshi_runtime.bench.machine import describe
 from koboshi_runtime.bench.plan import RunTokens, SideResult, TurnTokens
 from koboshi_runtime.bench.plot import bars, write_png
 from koboshi_runtime.bench.raw import _chunks, common_beginning
 from koboshi_runtime.formats import tool_format
+from koboshi_runtime.machine import describe
 from koboshi_tools import ToolSpec
 
 

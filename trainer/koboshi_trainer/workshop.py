@@ -18,7 +18,8 @@ from koboshi_runtime.registry import ModelEntry, Registry
 from koboshi_runtime.runner import Runner, RunSettings
 from koboshi_runtime.store import Store
 from koboshi_runtime.tool_swaps import Versions
-from koboshi_runtime.workermodel import WorkerModel, WorkerSettings
+from koboshi_runtime.tuning import worker_settings
+from koboshi_runtime.workermodel import WorkerModel
 from koboshi_tools import Tool
 
 from .conditions import tuned_profile
@@ -60,7 +61,7 @@ class Workshop:
         manifest = entry.manifest
         model = await WorkerModel.start(
             entry.path,
-            WorkerSettings(**self.settings.worker.model_dump(), adapter=entry.adapter),
+            worker_settings(self.home, self.settings, entry),
             model_hash=manifest.model_hash,
             name=manifest.name,
             profile=profile or manifest.profile,

@@ -5,7 +5,7 @@ from statistics import median
 
 from koboshi_tools import Frozen
 
-from .machine import Machine
+from ..machine import Machine
 from .plan import SideResult
 
 

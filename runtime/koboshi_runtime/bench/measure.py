@@ -18,6 +18,7 @@ from pathlib import Path
 from koboshi_policies import Policy, policy_layers
 from koboshi_tools import KoboshiError, UsageError, builtin_tools
 
+from ..machine import describe
 from ..model import Model
 from ..project import load_project
 from ..records import OutcomeLabel, Purpose, Split
@@ -27,7 +28,6 @@ from ..tasks import Task, load_tasks
 from ..templates_init import init_project, write_tasks
 from ..workermodel import WorkerModel, WorkerSettings
 from .figures import BenchReport, figures_of, success_rates
-from .machine import describe
 from .plan import BenchPlan, RunTokens, SideResult, TurnTokens
 from .raw import write_runs
 
@@ -116,6 +116,8 @@ def _plan(place: Path, settings: BenchSettings, path: Path, model: Model) -> Ben
         jobs=settings.jobs,
         context_tokens=settings.worker.context_tokens,
         threads=settings.worker.threads,
+        flash_attention=settings.worker.flash_attention,
+        cell_type=settings.worker.cell_type,
     )
 
 

@@ -8,7 +8,10 @@ from ..model import PromptProfile
 
 
 class BenchPlan(Frozen):
-    """One measurement: a model file, a pack's project with some of its tasks, and how many runs go on at once."""
+    """One measurement: a model file, a pack's project with some of its tasks, and how many runs go on at once.
+
+    `flash_attention` and `cell_type` are koboshi's own, for the yardstick; rivals choose theirs.
+    """
 
     model: Path
     profile: PromptProfile
@@ -17,6 +20,8 @@ class BenchPlan(Frozen):
     jobs: int
     context_tokens: int
     threads: int
+    flash_attention: bool
+    cell_type: str
 
 
 class TurnTokens(Frozen):

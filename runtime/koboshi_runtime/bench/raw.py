@@ -29,7 +29,12 @@ class _Chunk(NamedTuple):
 def decode_raw(plan: BenchPlan, runs: Sequence[RunTokens]) -> SideResult:
     """Decode recorded runs and return how long it took."""
     settings = EngineSettings(
-        context_tokens=plan.context_tokens, parallel=plan.jobs + 1, threads=plan.threads, batch_threads=plan.threads
+        context_tokens=plan.context_tokens,
+        parallel=plan.jobs + 1,
+        threads=plan.threads,
+        batch_threads=plan.threads,
+        flash_attention=plan.flash_attention,
+        cell_type=plan.cell_type,
     )
     engine = Engine(plan.model, settings)
     shared = common_beginning(runs)

@@ -1,6 +1,7 @@
 """`koboshi bench`: koboshi beside its rivals in one run, as a table, a plot and JSON."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,13 @@ def bench(**options: Any) -> int:
 async def _measure(options: dict[str, Any]) -> "BenchReport":
     from ..bench.measure import BenchSettings, measure
     from ..registry import Registry
+    from ..tuning import worker_settings
     from ..workermodel import WorkerModel, WorkerSettings
 
-    entry = Registry(open_home()).resolve(options["model"] or load_config_here().settings.model.ref)
-    worker = WorkerSettings(**load_config_here().settings.worker.model_dump(), adapter=entry.adapter)
+    home, configured = open_home(), load_config_here().settings
+    entry = Registry(home).resolve(options["model"] or configured.model.ref)
+    # Rivals start without anything on disk, and so does koboshi here.
+    worker = replace(worker_settings(home, configured, entry), prefixes=None)
     if entry.adapter is not None:
         raise UsageError(
             f"{entry.manifest.name} is an adapter on another file", hint="measure a merged model: --model REF"

@@ -39,6 +39,9 @@ VERBS: Mapping[str, Verb] = {
     "bench": Verb(
         f"{_HERE}.bench:bench", "Measure koboshi beside llama.cpp itself, llama.cpp's server and a plain loop."
     ),
+    "doctor": Verb(
+        f"{_HERE}.doctor:doctor", "Say what a model needs and what there is, and measure how it is loaded best."
+    ),
     "config": Verb(f"{_HERE}.config:config", "Show the configuration and where it comes from."),
     "db": Verb(f"{_HERE}.db:db", "Find and check the trace store."),
 }

@@ -2,10 +2,13 @@
 
     python -m koboshi_runtime.worker serve FD MODEL SETTINGS_JSON
     python -m koboshi_runtime.worker inspect MODEL
+    python -m koboshi_runtime.worker pace MODEL SETTINGS_JSON
+    python -m koboshi_runtime.worker agree MODEL SETTINGS_JSON REFERENCE TEXT_FILE
 
 The first decode is a trial: a build of llama.cpp that dies on this CPU dies here, before any run depends on it.
 """
 
+import dataclasses
 import json
 import os
 import select
@@ -17,12 +20,24 @@ from typing import Any
 
 from koboshi_tools import KoboshiError
 
-from ..llama import Engine, EngineSettings, ModelFileError, load_vocabulary, metadata, quantise, start_backend
+from ..llama import (
+    Engine,
+    EngineSettings,
+    ModelFileError,
+    build,
+    load_vocabulary,
+    metadata,
+    quantise,
+    start_backend,
+)
 from ..model import GenerateRequest, Piece
 from . import wire
+from .agreement import agreement
 from .constraint import Grammars
 from .inspection import facts_of
 from .jobs import GenerateJob, Job, LogitsJob, ScoreJob
+from .pace import pace
+from .prefixes import Prefixes
 from .scheduler import Active, Scheduler
 from .tokens import ids_of
 
@@ -33,11 +48,11 @@ _ERROR_CHARACTERS = 2000
 class Server:
     """Reads requests between two decodes, and answers them in the order in which they are done."""
 
-    def __init__(self, connection: socket.socket, engine: Engine) -> None:
+    def __init__(self, connection: socket.socket, engine: Engine, prefixes: Prefixes | None) -> None:
         self._connection = connection
         self._engine = engine
         self._grammars = Grammars.of(engine.vocabulary)
-        self._scheduler = Scheduler(engine)
+        self._scheduler = Scheduler(engine, prefixes)
         self._inbox = wire.Inbox()
 
     def serve(self) -> None:
@@ -130,11 +145,9 @@ class Server:
 
 def _serve(descriptor: int, model: Path, settings_json: str) -> None:
     connection = socket.socket(fileno=descriptor)
-    fields = json.loads(settings_json)
-    adapter = fields.pop("adapter", None)
     start_backend()
     try:
-        engine = Engine(model, EngineSettings(**fields, adapter=Path(adapter) if adapter else None))
+        engine = Engine(model, _settings(settings_json))
         begin = engine.vocabulary.begin_id()
         engine.decode([begin or 0], [0], [0], [True])
         engine.forget(0, 0)
@@ -143,7 +156,46 @@ def _serve(descriptor: int, model: Path, settings_json: str) -> None:
         connection.sendall(wire.encode({"id": 0, "ok": False, "error": str(error), "hint": error.hint}))
         return
     connection.sendall(wire.encode({"id": 0, "ok": True, "facts": facts.model_dump(mode="json"), "begin_id": begin}))
-    Server(connection, engine).serve()
+    Server(connection, engine, _prefixes(settings_json, engine.settings)).serve()
+
+
+def _settings(text: str) -> EngineSettings:
+    given = json.loads(text)
+    fields = {name.name: given[name.name] for name in dataclasses.fields(EngineSettings) if name.name in given}
+    return EngineSettings(**{**fields, "adapter": Path(given["adapter"]) if given.get("adapter") else None})
+
+
+def _prefixes(text: str, settings: EngineSettings) -> Prefixes | None:
+    given = json.loads(text)
+    if not given.get("prefixes"):
+        return None
+    kind = (given["identity"], settings.cell_type, settings.flash_attention, build())
+    return Prefixes(Path(given["prefixes"]), json.dumps(kind), given["prefix_mb"] * 1_000_000)
+
+
+def _pace(model: Path, settings_json: str) -> None:
+    start_backend()
+    try:
+        measured = pace(Engine(model, _settings(settings_json)))
+    except KoboshiError as error:
+        print(json.dumps({"ok": False, "error": str(error)}))
+        return
+    print(json.dumps({"ok": True, "pace": measured.model_dump()}))
+
+
+def _agree(model: Path, settings_json: str, reference: Path, text: Path) -> None:
+    start_backend()
+    try:
+        settings = dataclasses.replace(_settings(settings_json), parallel=1)
+        found = agreement(
+            Engine(model, settings),
+            Engine(reference, dataclasses.replace(settings, adapter=None, flash_attention=False, cell_type="f16")),
+            text.read_text(encoding="utf-8"),
+        )
+    except KoboshiError as error:
+        print(json.dumps({"ok": False, "error": str(error)}))
+        return
+    print(json.dumps({"ok": True, "agreement": found.model_dump()}))
 
 
 def _inspect(model: Path) -> None:
@@ -174,6 +226,10 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["serve", descriptor, model, settings]:
             _serve(int(descriptor), Path(model), settings)
+        case ["pace", model, settings]:
+            _pace(Path(model), settings)
+        case ["agree", model, settings, reference, text]:
+            _agree(Path(model), settings, Path(reference), Path(text))
         case ["inspect", model]:
             _inspect(Path(model))
         case ["quantise", source, target, kind, threads]:

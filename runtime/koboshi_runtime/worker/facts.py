@@ -4,7 +4,10 @@ from koboshi_tools import Frozen
 
 
 class GgufFacts(Frozen):
-    """The header of a model file; `special` are the marks that are one special token of its vocabulary."""
+    """The header of a model file; `special` are the marks that are one special token of its vocabulary.
+
+    `kv_width` is how many numbers a layer keeps of a token for its keys, and as many for its values; 0 if unknown.
+    """
 
     architecture: str
     name: str
@@ -16,3 +19,4 @@ class GgufFacts(Frozen):
     special: tuple[str, ...]
     block_count: int
     embedding_length: int
+    kv_width: int = 0

@@ -35,4 +35,17 @@ def facts_of(values: dict[str, str], vocabulary: Vocabulary) -> GgufFacts:
         special=tuple(mark for mark in _MARKS if vocabulary.special_id(mark) is not None),
         block_count=int(values.get(f"{architecture}.block_count", 0)),
         embedding_length=int(values.get(f"{architecture}.embedding_length", 0)),
+        kv_width=_kv_width(values, architecture),
     )
+
+
+def _kv_width(values: dict[str, str], architecture: str) -> int:
+    """Return heads times their width; 0 where the header has a list of them, one for each layer."""
+
+    def read(key: str) -> int:
+        text = values.get(f"{architecture}.{key}", "0")
+        return int(text) if text.isdigit() else 0
+
+    heads = read("attention.head_count")
+    width = read("attention.key_length") or (read("embedding_length") // heads if heads else 0)
+    return (read("attention.head_count_kv") or heads) * width

@@ -2,7 +2,7 @@
 
 A job says which ids are to be decoded next and which of them give logits it needs, and takes the rows when they come.
 It knows nothing of slots, batches or other jobs. `pending` are ids not yet in the cache, `wanted` says for each of them
-whether its logits are needed; both have equal length.
+whether its logits are needed; both have equal length. The first `prefix_tokens` ids are worth keeping for others.
 """
 
 from pathlib import Path
@@ -23,6 +23,7 @@ class Job(Protocol):
     pending: list[int]
     wanted: list[bool]
     done: bool
+    prefix_tokens: int
 
     def take(self, rows: Rows) -> None:
         """Use the rows of the wanted ids that were just decoded, in their order."""
@@ -47,6 +48,7 @@ class GenerateJob:
         self.request = request
         self.pending = list(request.prompt_ids)
         self.wanted = [False] * (len(self.pending) - 1) + [True]
+        self.prefix_tokens = request.prefix_tokens
         self._vocabulary = vocabulary
         self._guard = guard
         self._room = min(request.max_tokens, context_tokens - len(request.prompt_ids))
@@ -129,6 +131,8 @@ class GenerateJob:
 class ScoreJob:
     """Finds log p(ids[i] | ids[:i]) for i from `start` on."""
 
+    prefix_tokens = 0
+
     def __init__(self, ids: list[int], start: int) -> None:
         self.pending = ids[:-1]
         self.wanted = [index >= start - 1 for index in range(len(ids) - 1)]
@@ -149,6 +153,8 @@ class ScoreJob:
 
 class LogitsJob:
     """Writes the logits after each id to a `.npy` file, float32, `(len(ids), vocabulary)`."""
+
+    prefix_tokens = 0
 
     def __init__(self, ids: list[int], path: Path, vocabulary_size: int) -> None:
         self.pending = list(ids)

@@ -19,6 +19,7 @@ from koboshi_tools import KoboshiError
 
 from ..llama import Engine
 from .jobs import Job
+from .prefixes import LEAST_TOKENS, Prefixes
 from .sampling import Rows
 
 # Fewer tokens than this are a turn going on, not a prompt: they go into the batch first.
@@ -75,8 +76,9 @@ class Share(NamedTuple):
 class Scheduler:
     """Runs jobs on an engine; `add` queues, `step` decodes once, and returns the jobs that are done."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, prefixes: Prefixes | None = None) -> None:
         self._engine = engine
+        self._prefixes = prefixes
         self._slots = [Slot(sequence) for sequence in range(engine.settings.parallel)]
         self._waiting: deque[Waiting] = deque()
         self._clock = 0
@@ -139,12 +141,28 @@ class Scheduler:
         if shared > own:
             self._engine.share(source.sequence, slot.sequence, shared)
             slot.ids = source.ids[:shared]
+        if max(own, shared) < job.prefix_tokens <= limit and self._restore(slot, job.pending[: job.prefix_tokens]):
+            own = job.prefix_tokens
         self._engine.forget(slot.sequence, max(own, shared))
         reused = min(max(own, shared), self._engine.kept(slot.sequence))
         slot.ids = slot.ids[:reused]
         job.pending, job.wanted = job.pending[reused:], job.wanted[reused:]
         slot.last_used, slot.run_id = self._clock, entry.run_id
         slot.active = Active(entry.key, job, slot, reused_tokens=reused)
+
+    def _restore(self, slot: Slot, ids: list[int]) -> bool:
+        """Put a beginning that is on disk into a slot; False, with the slot empty or as it was, if there is none."""
+        state = self._prefixes.read(ids) if self._prefixes and len(ids) >= LEAST_TOKENS else None
+        if state is None:
+            return False
+        restored = self._engine.restore(slot.sequence, state)
+        slot.ids = list(ids) if restored else []
+        return restored
+
+    def _store(self, slot: Slot, prefix_tokens: int, before: int) -> None:
+        """Keep a beginning that has just become complete."""
+        if self._prefixes and prefix_tokens >= LEAST_TOKENS and before < prefix_tokens <= len(slot.ids):
+            self._prefixes.write(slot.ids[:prefix_tokens], self._engine.state(slot.sequence, prefix_tokens))
 
     def _choose(self, entry: Waiting, limit: int) -> Slot:
         """Return the free slot to use: the run's own, else one that no run will come back to, the longest unused."""
@@ -200,7 +218,9 @@ class Scheduler:
         first = 0
         for share in shares:
             job, slot = share.active.job, share.active.slot
+            before = len(slot.ids)
             slot.ids += job.pending[: share.tokens]
+            self._store(slot, job.prefix_tokens, before)
             job.pending, job.wanted = job.pending[share.tokens :], job.wanted[share.tokens :]
             share.active.decoded_tokens += share.tokens
             if share.rows:

@@ -1,0 +1,115 @@
+"""`koboshi doctor`: whether this machine can do what is asked of it, and the fastest way to load a model here."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from koboshi_tools import KoboshiError, UsageError
+
+from .context import echo_json, load_config_here, open_home, progress, table
+
+if TYPE_CHECKING:
+    from ..estimate import Need
+    from ..home import Home
+    from ..registry import ModelEntry
+    from ..tuning import Trial
+    from ..workermodel import WorkerSettings
+
+
+@click.command()
+@click.option("--model", metavar="REF", help="current, previous, base, a name or a hash; default the live one.")
+@click.option("--tune", is_flag=True, help="Measure how the model is loaded best, and keep that; takes minutes.")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="An F16 file of the same weights to compare with; default the model's own master, if it was trained.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def doctor(model: str | None, tune: bool, reference: Path | None, as_json: bool) -> int:
+    """Say what a model needs and what there is, and measure how it is loaded best.
+
+    Example: koboshi doctor --tune
+    """
+    from .. import tuning
+    from ..machine import describe
+    from ..registry import Registry
+
+    home = open_home(create=False)
+    settings = load_config_here().settings
+    entry = Registry(home).resolve(model or settings.model.ref)
+    worker = tuning.worker_settings(home, settings, entry)
+    found = _needs(home, entry, worker)
+    if not as_json:
+        machine = describe()
+        click.echo(f"{machine.processors} x {machine.processor}, {machine.memory_gb} GB, load {machine.load}")
+        table(("what", "needed GB", "there GB", ""), [_row(need) for need in found])
+    _refuse_impossible(entry, found)
+    trials = _tune(home, entry, worker, reference) if tune else ()
+    if as_json:
+        echo_json(_as_json(entry, found, trials, worker))
+    elif trials:
+        table(
+            ("loaded with", "ms, one run", f"ms, {worker.parallel} runs", "top-1 of F16", "KLD"),
+            [_trial(trial) for trial in trials],
+        )
+        click.echo(f"kept: {tuning.described(tuning.choose(trials).tuned)}")
+    return 0
+
+
+def _needs(home: "Home", entry: "ModelEntry", worker: "WorkerSettings") -> "tuple[Need, ...]":
+    from ..estimate import needs
+    from ..inspect import inspect_gguf
+
+    return needs(inspect_gguf(entry.path), entry.path.stat().st_size, worker, home.root)
+
+
+def _refuse_impossible(entry: "ModelEntry", found: "tuple[Need, ...]") -> None:
+    serving = found[0]
+    if not serving.fits:
+        raise KoboshiError(
+            f"{entry.manifest.name} needs {serving.needed_gb} GB to serve, and there are {serving.there_gb} GB",
+            hint="lower [worker] parallel or context_tokens, or choose a smaller file",
+        )
+
+
+def _tune(home: "Home", entry: "ModelEntry", worker: "WorkerSettings", reference: Path | None) -> "tuple[Trial, ...]":
+    from ..tuning import tune
+
+    if reference is not None and not reference.is_file():
+        raise UsageError(f"there is no file {reference}", hint="give the path of an F16 .gguf file")
+    master = entry.path.parent / "master.f16.gguf"
+    chosen = reference or (master if master.exists() else None)
+    if chosen is None:
+        progress("no F16 file of this model is here: speed is measured without agreement; give one with --reference")
+    return tune(home, entry, worker, reference=chosen, progress=progress)
+
+
+def _row(need: "Need") -> tuple[str, ...]:
+    return need.what, f"{need.needed_gb:.2f}", f"{need.there_gb:.2f}", "fits" if need.fits else "does not fit"
+
+
+def _trial(trial: "Trial") -> tuple[str, ...]:
+    from ..tuning import described
+
+    agreed = (
+        ("", "") if trial.agreement is None else (f"{trial.agreement.top1:.3f}", f"{trial.agreement.divergence:.4f}")
+    )
+    return described(trial.tuned), f"{trial.pace.one_ms:.1f}", f"{trial.pace.many_ms:.1f}", *agreed
+
+
+def _as_json(
+    entry: "ModelEntry", found: "tuple[Need, ...]", trials: "tuple[Trial, ...]", worker: "WorkerSettings"
+) -> dict[str, Any]:
+    from ..machine import describe
+    from ..tuning import choose
+
+    return {
+        "machine": describe().model_dump(mode="json"),
+        "model": {"hash": entry.manifest.model_hash, "name": entry.manifest.name},
+        "needs": [{**need.model_dump(mode="json"), "fits": need.fits} for need in found],
+        "threads": worker.threads,
+        "trials": [trial.model_dump(mode="json") for trial in trials],
+        "kept": choose(trials).tuned.model_dump(mode="json") if trials else None,
+    }

@@ -1,0 +1,54 @@
+"""`koboshi doctor` on a real model: what it needs, what is refused, and what tuning keeps."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from koboshi_runtime.cli import main
+
+pytestmark = [pytest.mark.slow, pytest.mark.model]
+
+
+@pytest.fixture(scope="module")
+def home(smollm2_gguf, tmp_path_factory):
+    found = tmp_path_factory.mktemp("doctor") / "home"
+    added = CliRunner(env={"KOBOSHI_HOME": str(found)}).invoke(main, ["models", "add", str(smollm2_gguf)])
+    assert added.exit_code == 0, added.stderr
+    return found
+
+
+def doctor(home, *arguments, **variables):
+    environment = {"KOBOSHI_HOME": str(home), **variables}
+    return CliRunner(env=environment).invoke(main, ["doctor", "--json", *arguments])
+
+
+def test_needs_are_said_beside_what_is_there(home):
+    found = doctor(home)
+    assert found.exit_code == 0, found.stderr
+    needs = {need["what"]: need for need in json.loads(found.stdout)["needs"]}
+    assert needs["memory to serve"]["fits"] is True
+    # 98 MB of weights, 32,768 cells of 23 kB, and the logits of a batch.
+    assert 0.8 < needs["memory to serve"]["needed_gb"] < 1.2
+
+
+def test_what_cannot_be_served_is_refused_before_it_is_loaded(home):
+    refused = doctor(home, KOBOSHI_WORKER__PARALLEL="256", KOBOSHI_WORKER__CONTEXT_TOKENS="1000000")
+    assert refused.exit_code == 1
+    assert "to serve, and there are" in refused.stderr
+
+
+def test_tuning_is_kept_and_used(home, smollm2_gguf):
+    tuned = doctor(
+        home,
+        "--tune",
+        "--reference",
+        str(smollm2_gguf),
+        KOBOSHI_WORKER__PARALLEL="2",
+        KOBOSHI_WORKER__CONTEXT_TOKENS="512",
+    )
+    assert tuned.exit_code == 0, tuned.stderr
+    report = json.loads(tuned.stdout)
+    assert all(trial["agreement"]["top1"] > 0.95 for trial in report["trials"])
+    assert report["kept"] in [trial["tuned"] for trial in report["trials"]]
+    assert json.loads(doctor(home).stdout)["threads"] == report["kept"]["threads"]
