@@ -11,7 +11,7 @@ that is made. So a further `modify` rule can only add to what is looked at, and 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from koboshi_tools import ToolCall, UsageError, canonical_json, hash_value
@@ -25,6 +25,8 @@ from .versions import SwapWish
 _STRICTNESS = {Verdict.ALLOW: 0, Verdict.MODIFY: 1, Verdict.ASK: 2, Verdict.DENY: 3}
 # Calls that changing may lead to. Rules that set and clamp settle within a few; those that go on and on are a mistake.
 _MOST_REACHED = 32
+# Names of tools whose rules are remembered; a model may invent any number of names.
+_MOST_KNOWN = 1000
 _NEW = Circumstances()
 
 
@@ -65,6 +67,16 @@ class Policy:
     hash: str
     shadow: "Policy | None" = None
     swaps: tuple[SwapWish, ...] = ()
+    _known: dict[tuple[str, str], tuple[Rule, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def concerning(self, tool: str, purpose: str) -> tuple[Rule, ...]:
+        """Return the rules about this tool in runs for this purpose; globs are matched once a tool."""
+        key = (tool, purpose)
+        if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = tuple(rule for rule in self.rules if rule.concerns(tool, purpose))
+        return self._known[key]
 
     @property
     def rated(self) -> bool:
@@ -92,7 +104,7 @@ class Policy:
 
 def check(call: ToolCall, policy: Policy, now: Circumstances = _NEW) -> Decision:
     """Return the strictest decision among the rules that apply to `call`, the first of equals, or a denial."""
-    rules = [rule for rule in policy.rules if rule.concerns(call.name, now.purpose)]
+    rules = policy.concerning(call.name, now.purpose)
     changing = [rule for rule in rules if rule.text.verdict is Verdict.MODIFY]
     deciding = [rule for rule in rules if rule.text.verdict is not Verdict.MODIFY]
     try:
@@ -117,8 +129,8 @@ def matching(call: ToolCall, policy: Policy, now: Circumstances = _NEW) -> list[
     """Return what each rule that applies to `call` as it stands says of it, in order: what `check` chooses from."""
     return [
         _decision(rule, rule.text.verdict, rule.text.reason) if rule.text.verdict is Verdict.MODIFY else decided
-        for rule in policy.rules
-        if rule.concerns(call.name, now.purpose) and (decided := _decide(rule, call, now))
+        for rule in policy.concerning(call.name, now.purpose)
+        if (decided := _decide(rule, call, now))
     ]
 
 
@@ -128,7 +140,7 @@ def offerable(tools: Iterable[str], policy: Policy, purpose: str = "work") -> tu
 
 
 def _may_pass(tool: str, policy: Policy, purpose: str) -> bool:
-    texts = [rule.text for rule in policy.rules if rule.concerns(tool, purpose)]
+    texts = [rule.text for rule in policy.concerning(tool, purpose)]
     denied = any(text.verdict is Verdict.DENY and text.unconditional for text in texts)
     return not denied and any(text.verdict in (Verdict.ALLOW, Verdict.ASK) for text in texts)
 
