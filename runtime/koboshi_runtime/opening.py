@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koboshi_policies import Policy, policy_layers
-from koboshi_tools import Tool, builtin_tools, load_tools_folder
+from koboshi_tools import Tool, builtin_tools, installed_tools, load_tools_folder
 from koboshi_tools.mcp import (
     FILE_NAME,
     LOCK_FILE,
@@ -54,7 +54,7 @@ def open_contributions(home: Home, project: Project, policy_files: Sequence[Path
     policy = Policy.load(policy_layers(project.policies, policy_files))
     servers = load_servers(project.root / FILE_NAME)
     hub = open_hub(home, project, servers)
-    own = load_tools_folder(project.tools_folder)
+    own = installed_tools() | load_tools_folder(project.tools_folder)
     found = mcp_tools(servers, read_pins(project.root / LOCK_FILE), hub)
     return Contributed(policy, {**found, **builtin_tools(), **own}, hub, load_versions(project.tools_folder, own))
 

@@ -18,7 +18,7 @@ from koboshi_tools import ToolContext, tool
 RUNS = 12
 
 
-@tool(effect="write", name="note")
+@tool(effect="write", name="note", sandbox=False)
 def note(text: str, context: ToolContext) -> str:
     """Add a line to the notes in one write, which a kill leaves whole or undone."""
     with (context.workspace / "notes").open("ab", buffering=0) as file:

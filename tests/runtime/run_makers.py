@@ -33,20 +33,20 @@ def wait(context: ToolContext) -> str:
     return "waited"
 
 
-@tool(effect="write")
+@tool(effect="write", sandbox=False)
 def note(text: str, context: ToolContext) -> str:
     """Add a line to the notes."""
     return _add(context, text)
 
 
-@tool(effect="write", idempotent=True)
+@tool(effect="write", idempotent=True, sandbox=False)
 def put(text: str, context: ToolContext) -> str:
     """Write a file of that name."""
     (context.workspace / text).write_text(text, encoding="utf-8")
     return f"put {text}"
 
 
-@tool(effect="net")
+@tool(effect="net", sandbox=False)
 def fetch(url: str) -> str:
     """Fetch something."""
     return f"page {url}"
@@ -58,13 +58,13 @@ def ask_look(key: str) -> str:
     return f"secret of {key}"
 
 
-@tool(effect="write")
+@tool(effect="write", sandbox=False)
 def ask_note(text: str, context: ToolContext) -> str:
     """Add a line to the notes, if allowed."""
     return _add(context, text)
 
 
-@tool(effect="write")
+@tool(effect="write", sandbox=False)
 def banned(text: str, context: ToolContext) -> str:
     """Do what nobody may, under most circumstances."""
     return _add(context, text)

@@ -66,7 +66,7 @@ class Snapshots:
         self.taken.append(copy)
 
     def tools(self) -> dict[str, Tool]:
-        @tool(effect="write", idempotent=True, name="put")
+        @tool(effect="write", idempotent=True, name="put", sandbox=False)
         def put(text: str, context: ToolContext) -> str:
             """Write a file of that name."""
             self.take()
@@ -222,7 +222,7 @@ def cut_in_effect(folder: Path, snapshot: Path, before: str = "", after: str = "
     """Leave in `snapshot` what a kill in the middle of a `note` leaves, and return the run's id."""
     snapshots = Snapshots(folder, snapshot)
 
-    @tool(effect="write", name="note")
+    @tool(effect="write", name="note", sandbox=False)
     def note(text: str, context: ToolContext) -> str:
         """Add a line to the notes."""
         if text == "cut":

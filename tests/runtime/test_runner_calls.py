@@ -180,7 +180,7 @@ def test_calls_of_one_turn_keep_their_order_whatever_their_effect(tmp_path: Path
 def test_intents_are_on_disk_before_their_effect(tmp_path: Path, store: Store) -> None:
     seen: list[list[str]] = []
 
-    @tool(effect="write", name="note")
+    @tool(effect="write", name="note", sandbox=False)
     def spy(text: str) -> str:
         """Look into the store while the call is made."""
         (row,) = Store.read_only(store.path).runs()

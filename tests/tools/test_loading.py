@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from koboshi_tools import ToolCall, ToolContext, UsageError, builtin_tools, execute, load_tools_folder
+from koboshi_tools import EffectClass, ToolCall, ToolContext, UsageError, builtin_tools, execute, load_tools_folder
 
 README = Path(__file__).parents[2] / "tools" / "README.md"
 GOOD = (
@@ -20,9 +20,15 @@ def write(folder: Path, text: str, name: str = "own.py") -> Path:
     return path
 
 
-def test_the_built_in_tools_only_read() -> None:
-    assert set(builtin_tools()) == {"calculator", "sql", "files_read", "files_list", "files_search"}
-    assert all(tool.effect == "read" and tool.idempotent for tool in builtin_tools().values())
+def test_the_built_in_tools_have_the_effects_that_they_have() -> None:
+    by_effect = {effect: {n for n, t in builtin_tools().items() if t.effect is effect} for effect in EffectClass}
+    assert by_effect == {
+        EffectClass.READ: {"calculator", "clock", "sql", "docs", "files_read", "files_list", "files_search"},
+        EffectClass.WRITE: {"files_write", "files_edit"},
+        EffectClass.NET: {"http_get"},
+        EffectClass.EXEC: {"python", "shell"},
+    }
+    assert {name for name, tool in builtin_tools().items() if tool.profile} == {"python", "shell"}
 
 
 def test_a_missing_folder_holds_no_tools(tmp_path: Path) -> None:

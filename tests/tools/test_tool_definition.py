@@ -156,7 +156,7 @@ def test_no_value_is_converted_behind_a_policys_back(value: Any) -> None:
 
 
 def test_effect_version_and_name_are_taken_over() -> None:
-    @tool(effect="write", idempotent=True, version="2.1", name="notes.add")
+    @tool(effect="write", idempotent=True, version="2.1", name="notes.add", sandbox=False)
     def add(text: str) -> None:
         """Add a note."""
 
@@ -168,7 +168,7 @@ def test_a_tool_that_reads_may_be_repeated_and_one_that_writes_may_not() -> None
     def look() -> None:
         """Look."""
 
-    @tool(effect="write")
+    @tool(effect="write", sandbox=False)
     def move() -> None:
         """Move."""
 
@@ -183,7 +183,11 @@ def test_the_digest_follows_code_and_spec() -> None:
 
     base = '@tool\ndef f(x: int) -> int:\n    """Do."""\n    return x + 1\n'
     assert made(base) == made(base)
-    changed = [base.replace("+ 1", "+ 2"), base.replace("Do", "Make"), base.replace("@tool", "@tool(effect='net')")]
+    changed = [
+        base.replace("+ 1", "+ 2"),
+        base.replace("Do", "Make"),
+        base.replace("@tool", "@tool(effect='net', sandbox=False)"),
+    ]
     assert len({made(base), *map(made, changed)}) == 4
 
 

@@ -1,10 +1,11 @@
 """What a tool is, the built-in tools, and running one call."""
 
 from .canonical import canonical_json, hash_bytes, hash_file, hash_value
-from .definition import Tool, ToolContext, tool
+from .definition import Page, Tool, ToolContext, tool
 from .errors import KoboshiError, RefusedError, ToolError, UsageError
 from .execution import execute
-from .loading import builtin_tools, load_tools_folder
+from .loading import builtin_tools, installed_tools, load_tools_folder
+from .sandbox import Sandbox, SandboxProfile
 from .schema import bounded
 from .values import EffectClass, Frozen, ToolCall, ToolResult, ToolSpec, ToolVerdict, Transport
 
@@ -12,7 +13,10 @@ __all__ = [
     "EffectClass",
     "Frozen",
     "KoboshiError",
+    "Page",
     "RefusedError",
+    "Sandbox",
+    "SandboxProfile",
     "Tool",
     "ToolCall",
     "ToolContext",
@@ -29,6 +33,7 @@ __all__ = [
     "hash_bytes",
     "hash_file",
     "hash_value",
+    "installed_tools",
     "load_tools_folder",
     "tool",
 ]

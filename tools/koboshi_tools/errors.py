@@ -26,6 +26,10 @@ class UsageError(KoboshiError):
     exit_code = 2
 
 
+class NoSandboxError(KoboshiError):
+    """No sandbox here can hold the call, which was not made; the message names what is missing."""
+
+
 class RefusedError(KoboshiError):
     """A gate or a policy said no."""
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import click
 
 from koboshi_policies import offerable
-from koboshi_tools import Tool, UsageError, builtin_tools
+from koboshi_tools import Tool, UsageError, builtin_tools, installed_tools
 
 from ..opening import open_contributions
 from ..project import load_project
@@ -36,7 +36,7 @@ def tools_here(folder: Path | None) -> ToolsHere:
     Raises UsageError for a bad tool or policy file, and UntrustedError.
     """
     if folder is None:
-        tools = builtin_tools()
+        tools = builtin_tools() | installed_tools()
         return ToolsHere(tools, offerable(tools, policy_here(None)))
     home, project = open_home(), load_project(folder)
     ask_for_trust(home, folder)

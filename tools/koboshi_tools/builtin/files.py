@@ -66,7 +66,7 @@ def files_search(
     wanted = pattern_text.casefold()
     matches: list[str] = []
     with open_folder(context.workspace, path) as descriptor:
-        for name, text in _texts(descriptor):
+        for name, text in texts(descriptor):
             for number, line in enumerate(text.splitlines(), 1):
                 if wanted in line.casefold():
                     matches.append(f"{name}:{number}: {_short(line.strip())}")
@@ -75,7 +75,21 @@ def files_search(
     return "\n".join(matches) or "no matches"
 
 
-def _texts(root: int) -> Iterator[tuple[str, str]]:
+def folder_state(root: int) -> str:
+    """Return a text that changes when a file below an open folder is made, removed, or changes its size or time."""
+    found = []
+    for folder, folders, names, descriptor in os.fwalk(".", dir_fd=root, follow_symlinks=False):
+        folders.sort()
+        for name in sorted(names)[:MAX_SEARCHED_FILES]:
+            try:
+                entry = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            found.append((folder, name, entry.st_size, entry.st_mtime_ns, entry.st_ino))
+    return repr(found)
+
+
+def texts(root: int) -> Iterator[tuple[str, str]]:
     """Yield the path and text of every text file below an open folder, in the order of their names."""
     files, size = 0, 0
     for folder, folders, names, descriptor in os.fwalk(".", dir_fd=root, follow_symlinks=False):
