@@ -80,3 +80,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Forget the name: whatever ended the session was told by pytest itself."""
     _running(session.config).unlink(missing_ok=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what tests recorded of where they ran, as the kinds of sandbox that were attacked."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    for name, value in sorted({pair for report in reports for pair in getattr(report, "user_properties", ())}):
+        terminalreporter.write_line(f"{name}: {value}")

@@ -13,7 +13,7 @@ from tests.runtime.run_makers import TOOLS, calls, runner, task
 from koboshi_runtime.project import Budgets
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.store import Store
-from koboshi_tools import ToolContext, tool
+from koboshi_tools import Tool, ToolContext, tool
 
 RUNS = 12
 
@@ -39,10 +39,10 @@ def replies(name: str) -> list[str]:
     ]
 
 
-async def main(folder: Path, verb: str) -> None:
+async def main(folder: Path, verb: str, *, noting: Tool = note, runs: int = RUNS) -> None:
     """Carry out or resume runs side by side, each with a script of its own."""
     store = Store.open(folder / "traces.db")
-    tools, budgets = TOOLS | {"note": note}, Budgets(max_steps=100, max_calls=100, max_tokens=100_000)
+    tools, budgets = TOOLS | {"note": noting}, Budgets(max_steps=100, max_calls=100, max_tokens=100_000)
 
     async def begin(name: str) -> None:
         result = await runner(folder, store, replies(name), tools=tools, budgets=budgets).run(task(name))
@@ -59,7 +59,7 @@ async def main(folder: Path, verb: str) -> None:
             for run_id in store.unfinished():
                 group.create_task(go_on(run_id))
         else:
-            for number in range(RUNS):
+            for number in range(runs):
                 group.create_task(begin(f"{verb}-{number}"))
     store.close()
 

@@ -1,12 +1,14 @@
 """Questions to one SQLite file of the workspace, which no query can change.
 
 Four things hold that independently: the file is opened read-only, `query_only` is on, an authorizer allows reading
-and a list of pragmas, and no database can be attached. Time, rows, cells and the size of any value are bounded.
+and a list of pragmas, and no database can be attached. Time, rows, cells and the size of any value are bounded. SQLite
+opens by name; so the file is opened beside it without following a link, and both must be the same.
 
 Not offered: table-valued functions, which declare a table as they are read. Not covered: the processor time of a
 single built-in function on one value of up to 1 MB, and the temporary space that a query fills within its time.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from pydantic import Field
 
 from ..definition import ToolContext, tool
 from ..errors import ToolError, UsageError
+from .inside import open_file
 
 MAX_ROWS = 50
 MAX_COLUMNS = 100
@@ -39,7 +42,7 @@ _FUNCTIONS_DENIED = frozenset({"load_extension", "readfile", "writefile", "edit"
 @tool
 def sql(query: Annotated[str, Field(min_length=1, max_length=400)], context: ToolContext) -> str:
     """Run one SELECT on the SQLite database."""
-    with _connection(_database(context)) as connection:
+    with _connection(context.workspace.resolve(), _database(context)) as connection:
         cursor = connection.execute(query)
         # Row by row: fifty rows of the largest values would not fit in memory together.
         lines = [" | ".join(_cell(value) for value in row) for row in islice(cursor, MAX_ROWS)]
@@ -66,15 +69,29 @@ def _database(context: ToolContext) -> Path:
 
 
 @contextmanager
-def _connection(path: Path) -> Iterator[sqlite3.Connection]:
+def _connection(workspace: Path, path: Path) -> Iterator[sqlite3.Connection]:
     """Yield a connection that only reads. Whatever SQLite says against a query becomes a ToolError."""
     deadline = time.monotonic() + TIME_LIMIT_S
+    beside = open_file(workspace, str(path.relative_to(workspace)))
     try:
-        with closing(_open(path)) as connection:
+        with beside as descriptor, closing(_open(path)) as connection:
+            if not _is_open_twice(descriptor):
+                raise ToolError("the database was replaced while it was opened; ask again")
             connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
             yield connection
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise ToolError(_explained(str(error))) from error
+
+
+def _is_open_twice(descriptor: int) -> bool:
+    """Say whether this process has the file of a descriptor open a second time."""
+    wanted, found = os.fstat(descriptor), 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found += os.path.samestat(os.stat(int(name)), wanted)
+        except OSError:
+            continue
+    return found > 1
 
 
 def _open(path: Path) -> sqlite3.Connection:
