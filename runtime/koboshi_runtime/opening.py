@@ -10,9 +10,9 @@ from pathlib import Path
 
 from koboshi_policies import Policy, policy_layers
 from koboshi_tools import Tool, builtin_tools, installed_tools, load_tools_folder
+from koboshi_tools.lock import LOCK_FILE, hold_to_lock
 from koboshi_tools.mcp import (
     FILE_NAME,
-    LOCK_FILE,
     McpHub,
     McpServer,
     Surroundings,
@@ -44,21 +44,33 @@ class Contributed:
         self.servers.close()
 
 
-def open_contributions(home: Home, project: Project, policy_files: Sequence[Path] = ()) -> Contributed:
+def open_contributions(
+    home: Home, project: Project, policy_files: Sequence[Path] = (), *, held: bool = True
+) -> Contributed:
     """Return a project's rules, with further files after them, and its tools.
 
-    Of its MCP servers those tools that were accepted; nothing is started. Raises UntrustedError, and UsageError for a
-    rule, a tool or a server's entry that does not load.
+    Of its MCP servers those tools that were accepted; nothing is started. Its own tools and those of packages are held
+    to the lock, unless they are only looked at (`held` False). Raises UntrustedError, RefusedError for a tool that is
+    not the one that was accepted, and UsageError for a rule, a tool or a server's entry that does not load.
     """
     require_trust(home, project)
     policy = Policy.load(policy_layers(project.policies, policy_files))
     servers = load_servers(project.root / FILE_NAME)
     hub = open_hub(home, project, servers)
     own = installed_tools() | load_tools_folder(project.tools_folder)
+    versions = load_versions(project.tools_folder, own)
+    if held:
+        hold_to_lock(project.root, pinned_tools(own, versions))
     found = mcp_tools(servers, read_pins(project.root / LOCK_FILE), hub)
-    return Contributed(policy, {**found, **builtin_tools(), **own}, hub, load_versions(project.tools_folder, own))
+    return Contributed(policy, {**found, **builtin_tools(), **own}, hub, versions)
 
 
 def open_hub(home: Home, project: Project, servers: Sequence[McpServer]) -> McpHub:
     """Return the way to servers of a project; none is started before it is asked for something."""
     return McpHub(servers, Surroundings(project.root, project.workspace, os.environ, home.root))
+
+
+def pinned_tools(own: Mapping[str, Tool], versions: Versions) -> dict[str, Tool]:
+    """Return what the lock pins, by name: tools, and the further versions of them as NAME@VERSION."""
+    beside = {f"{name}@{tool.version}": tool for name, tools in versions.items() for tool in tools}
+    return {**own, **beside}

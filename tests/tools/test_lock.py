@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from koboshi_tools import RefusedError, Tool, UsageError, load_tools_folder
-from koboshi_tools.lock import FILE_NAME, PinState, accept, hold_to_lock, pin_of, read_lock, state_of
+from koboshi_tools.lock import (
+    LOCK_FILE,
+    PinState,
+    hold_to_lock,
+    pin_of,
+    read_lock,
+    read_section,
+    state_of,
+    write_lock,
+    write_section,
+)
 
 TEXT = 'from koboshi_tools import tool\n\n@tool{}\ndef say() -> str:\n    """Say."""\n    return {!r}\n'
 
@@ -18,12 +28,12 @@ def made(root: Path, said: str = "a", options: str = "") -> dict[str, Tool]:
 
 def test_a_tool_is_pinned_when_it_is_first_seen(tmp_path: Path) -> None:
     tools = made(tmp_path)
-    assert state_of(tools["say"], read_lock(tmp_path)) is PinState.NEW
+    assert state_of("say", tools["say"], read_lock(tmp_path)) is PinState.NEW
     hold_to_lock(tmp_path, tools)
     assert read_lock(tmp_path) == {"say": pin_of(tools["say"])}
-    written = (tmp_path / FILE_NAME).stat()
+    written = (tmp_path / LOCK_FILE).stat()
     hold_to_lock(tmp_path, tools)
-    assert (tmp_path / FILE_NAME).stat() == written
+    assert (tmp_path / LOCK_FILE).stat() == written
 
 
 @pytest.mark.parametrize(
@@ -43,29 +53,31 @@ def test_a_tool_that_changed_is_refused_by_name_until_it_is_accepted(
         with pytest.raises(RefusedError, match=f"the tool 'say' is not the one that was accepted: {difference}") as no:
             hold_to_lock(tmp_path, changed)
         assert no.value.hint == "Look at it, then: koboshi tools accept say"
-    assert accept(tmp_path, "say", changed["say"]) is PinState.CHANGED
+    write_lock(tmp_path, {"say": pin_of(changed["say"])})
     hold_to_lock(tmp_path, changed)
-    assert accept(tmp_path, "say", changed["say"]) is PinState.SAME
 
 
-def test_a_pin_of_a_tool_that_is_gone_can_be_taken_away(tmp_path: Path) -> None:
+def test_other_sections_of_the_lock_stay_as_they_are(tmp_path: Path) -> None:
+    write_section(tmp_path / LOCK_FILE, "mcp", {"server": {"a": 1}})
     hold_to_lock(tmp_path, made(tmp_path))
-    accept(tmp_path, "say", None)
-    assert read_lock(tmp_path) == {}
+    assert read_section(tmp_path / LOCK_FILE, "mcp") == {"server": {"a": 1}}
+    assert list(read_lock(tmp_path)) == ["say"]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("say = 1", "say: "),
-        ('[say]\nversion = "1"\n', "say.effect: Field required"),
-        ("[say", "tools.lock: "),
-        ('[say]\nversion = "1"\neffect = "read"\ndigest = "x"\nmore = 1\n', "say.more: "),
-        ("\xff", "tools.lock: "),
+        ('{"tools": {"say": 1}}', "tools.say: "),
+        ('{"tools": {"say": {"version": "1", "effect": "read"}}}', "tools.say.digest: Field required"),
+        ('{"tools": {"say": {"version": "1", "effect": "all", "digest": "x"}}}', "tools.say.effect: "),
+        ('{"tools": []}', "the section tools is no object"),
+        ("[]", "it is no object"),
+        ("{", "tools.lock cannot be read: "),
+        ("\xff", "tools.lock cannot be read: "),
     ],
 )
 def test_a_lock_that_is_wrong_is_refused_and_not_written_over(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / LOCK_FILE
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match=said):
         hold_to_lock(tmp_path, made(tmp_path))

@@ -1,18 +1,22 @@
 """`koboshi tools`: what a model can be offered here, and how it sees it."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import click
 
 from koboshi_policies import offerable
 from koboshi_tools import Tool, UsageError, builtin_tools, installed_tools
+from koboshi_tools.lock import is_own, read_lock, state_of
+from koboshi_tools.sandbox import probe
 
 from ..opening import open_contributions
 from ..project import load_project
 from ..tool_swaps import live_tools
-from .context import echo_json, open_home, project_dir, table
+from .context import echo_json, open_home, progress, project_dir, table
 from .policy import policy_here
 from .tool_swaps import rollback_command, swap_command
 from .tools_accept import accept_command
@@ -21,13 +25,19 @@ from .trust import ask_for_trust
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 # Enough to tell two digests apart on a screen.
 _SHOWN_DIGEST = len("sha256:") + 12
+# What is not the project's to accept is not in its lock.
+_LOCK_WORDS = {"same": "accepted", "new": "new", "changed": "CHANGED", "": "-"}
 
 
 class ToolsHere(NamedTuple):
-    """The tools of a place by name; `offered` are those that the project chooses and the policy does not deny."""
+    """The tools of a place by name; `offered` are those that the project chooses and the policy does not deny.
+
+    `lock` says how those stand that the project's lock pins.
+    """
 
     tools: dict[str, Tool]
     offered: tuple[str, ...]
+    lock: Mapping[str, str] = MappingProxyType({})
 
 
 def tools_here(folder: Path | None) -> ToolsHere:
@@ -40,13 +50,16 @@ def tools_here(folder: Path | None) -> ToolsHere:
         return ToolsHere(tools, offerable(tools, policy_here(None)))
     home, project = open_home(), load_project(folder)
     ask_for_trust(home, folder)
-    opened = open_contributions(home, project)
+    opened = open_contributions(home, project, held=False)
     found = dict(opened.tools)
     if opened.versions:
         from ..store import Store
 
         found |= live_tools(Store.open(home.traces), project.name, opened.tools, opened.versions)
-    return ToolsHere(found, offerable(project.select_tools(found), opened.policy))
+    offered = offerable(project.select_tools(found), opened.policy)
+    pins = read_lock(project.root)
+    states = {name: state_of(name, tool, pins).value for name, tool in opened.tools.items() if is_own(tool)}
+    return ToolsHere(found, offered, states)
 
 
 @click.group(invoke_without_command=True)
@@ -77,8 +90,9 @@ def list_command(as_json: bool = False) -> None:
         return
     for tool in found:
         tool["digest"] = tool["digest"][:_SHOWN_DIGEST]
-    columns = ("name", "effect", "version", "offered", "digest")
+    columns = ("name", "effect", "version", "runs in", "lock", "offered", "digest")
     table(columns, [[_shown(tool[key]) for key in columns] for tool in found])
+    progress(_sandbox_text())
 
 
 @tools.command("show")
@@ -111,9 +125,26 @@ def _described(tool: Tool, here: ToolsHere) -> dict[str, Any]:
         "effect": tool.effect.value,
         "idempotent": tool.idempotent,
         "version": tool.version,
+        "runs in": _place(tool),
+        "lock": _LOCK_WORDS[here.lock.get(tool.spec.name, "")],
         "offered": tool.spec.name in here.offered,
         "digest": tool.digest,
     }
+
+
+def _place(tool: Tool) -> str:
+    """Say where a tool runs: in koboshi's own process, or in the sandbox that this machine has."""
+    if tool.profile is None:
+        return "process"
+    found = probe().mode
+    return "nowhere: no sandbox" if found is None else f"sandbox ({found.value})"
+
+
+def _sandbox_text() -> str:
+    found = probe()
+    missing = "; ".join(f"no {mode.value}: {reason}" for mode, reason in found.missing.items())
+    chosen = f"The sandbox is {found.mode.value}" if found.mode else "There is no sandbox"
+    return f"{chosen}{f' ({missing})' if missing else ''}."
 
 
 def _shown(value: Any) -> str:

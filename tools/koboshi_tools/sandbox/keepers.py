@@ -101,7 +101,7 @@ class _Keeper:
             said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
             raise NoSandboxError(
                 f"the sandbox ({mode.value}) does not start: {said[-1] if said else 'no reason given'}",
-                hint="See: koboshi tools sandbox",
+                hint="See: koboshi tools list",
             )
         self._process.stderr.close()
 
