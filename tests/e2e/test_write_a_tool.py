@@ -1,4 +1,4 @@
-"""`docs/how-to/write-a-tool.md` as it stands: a tool file and a rule give the agent a tool, and the rule can be taken out."""
+"""The page on writing a tool as it stands: file and rule give the agent a tool, without the rule it is gone."""
 
 import asyncio
 import re
