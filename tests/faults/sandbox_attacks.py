@@ -397,6 +397,20 @@ print('bpf', libc.syscall(321, 0, 0, 0))
 
 
 @attack
+def files_with_the_rights_of_their_owner(world: World) -> str | None:
+    program = """
+for n, flags in enumerate((os.O_CREAT, os.O_CREAT | os.O_RDWR)):
+    tried(os.open, 'marked%d' % n, flags, 0o4755)
+open('marked', 'w').close()
+for mode in (0o4755, 0o2755, 0o6777):
+    tried(os.chmod, 'marked', mode); tried(os.chmod, os.open('marked', os.O_RDONLY), mode)
+"""
+    result = world.python(_EACH + program)
+    marked = [path.name for path in world.workspace.glob("marked*") if path.stat().st_mode & 0o6000]
+    return f"made {marked}" if marked else _leaked(world, result)
+
+
+@attack
 def the_environment(world: World) -> str | None:
     return _leaked(world, world.call("shell", command="env; cat /proc/*/environ; set; cat /proc/self/cmdline"))
 
@@ -435,6 +449,7 @@ def _survivors(marker: str) -> str | None:
 
 # What may be tried without a sandbox: to show that an attack works where nothing stops it.
 HARMLESS = (
+    "files_with_the_rights_of_their_owner",
     "read_the_home_the_project_and_ssh",
     "write_outside",
     "network",

@@ -30,8 +30,8 @@ from .probe import Mode, probe
 from .profile import SandboxProfile
 from .wire import Answer, Ended, FetchAnswer, FetchAsked, Job, Start, TooMuchError, lines, message, send
 
-# A keeper is some 30 MB, most of it shared; the oldest that has no call makes room for another.
-_MAX_KEEPERS = 12
+# As many as runs go on at once by default; the oldest that has no call makes room for another.
+_MAX_KEEPERS = 16
 _START_S = 60.0
 # How long the keeper may take to end what is left of a call; it is told at once.
 _CLOSE_S = 2.0

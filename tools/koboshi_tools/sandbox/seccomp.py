@@ -4,15 +4,17 @@ A denied call fails with "operation not permitted"; one that is newer than this 
 process. A call through another processor's convention ends the process.
 
 Covered: sockets of every kind, tracing and reading other processes, kernel modules, mounts, new namespaces, io_uring,
-keys, shared memory of System V, other processes' limits and priorities, leaving the process group (so that one signal
-ends all). Where no program may be started, fork and exec too. `only_landlock` says that no mount namespace and no
-process namespace hold the process: then the mode, owner, times and attributes of files and the watching of folders are
-denied as well, since Landlock does not hold them, and signals where Landlock is too old to.
+keys, shared memory of System V, other processes' limits and priorities, files that run with their owner's rights,
+leaving the process group (so that one signal ends all). Where no program may be started, fork and exec too.
+`only_landlock` says that no mount namespace and no process namespace hold the process: then the mode, owner, times and
+attributes of files and the watching of folders are denied as well, since Landlock does not hold them, and signals where
+Landlock is too old to.
 """
 
 import ctypes
 import errno
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 
 from .syscalls import audit_arch, numbers, prctl
 
@@ -27,6 +29,8 @@ _FIRST_UNKNOWN = 463
 _X32 = 0x40000000
 _NEW_NAMESPACES = 0x7E020000
 _CLONE_THREAD = 0x00010000
+_OWNERS_RIGHTS = 0o6000
+_MAKES_A_FILE = os.O_CREAT | (os.O_TMPFILE & ~os.O_DIRECTORY)
 _TERMINAL_INPUT = (0x5412, 0x541C)
 
 _NEVER = (
@@ -90,11 +94,27 @@ def _program(*, programs: bool, only_landlock: bool, signals: bool) -> Iterator[
     yield from _clone(known["clone"], programs=programs)
     yield from _deny_if(known["prlimit64"], 0, [(_EQUAL, 1, 0, 0)])
     yield from _deny_if(known["ioctl"], 1, [(_EQUAL, 1, 0, _TERMINAL_INPUT[0]), (_EQUAL, 0, 1, _TERMINAL_INPUT[1])])
+    yield from _marked_files(known)
     if only_landlock:
         # Without a path it sets the times of an open file, as touch does after making one. A path is 64 bits long.
         high = (_LOAD, 0, 0, _ARGUMENTS + 8 * 1 + 4)
         yield from _deny_if(known["utimensat"], 1, [(_EQUAL, 0, 2, 0), high, (_EQUAL, 1, 0, 0)])
     yield (_RETURN, 0, 0, _ALLOW)
+
+
+def _marked_files(known: Mapping[str, int]) -> Iterator[Instruction]:
+    """Deny making a file that runs with the rights of its owner or group: it would outlive the sandbox."""
+    marked = (_ANY_BIT, 0, 1, _OWNERS_RIGHTS)
+    for name, argument in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("creat", 1)):
+        if name in known:
+            yield from _deny_if(known[name], argument, [marked])
+    for name, argument in (("open", 1), ("openat", 2)):
+        if name in known:
+            # The mode follows the flags, and means something only if a file is made.
+            mode = (_LOAD, 0, 0, _ARGUMENTS + 8 * (argument + 1))
+            yield from _deny_if(known[name], argument, [(_ANY_BIT, 0, 3, _MAKES_A_FILE), mode, marked])
+    # Its mode lies in memory; who uses it knows how to do without.
+    yield from _deny(known["openat2"], errno.ENOSYS)
 
 
 def _unless_below(limit: int, error: int) -> Iterator[Instruction]:
