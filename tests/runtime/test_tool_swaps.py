@@ -231,6 +231,7 @@ def test_editing_the_tool_itself_ends_the_swap(project: Path) -> None:
     koboshi("tools", "swap", "lookup", "2", "--stage", "active")
     write_tool(project / "tools", "3", 'return "mended"')
     trust(project)
+    koboshi("tools", "accept", "lookup", "--yes")
     assert outputs(run(project)) == {"mended"}
 
 
