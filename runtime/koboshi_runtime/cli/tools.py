@@ -90,7 +90,7 @@ def list_command(as_json: bool = False) -> None:
         return
     for tool in found:
         tool["digest"] = tool["digest"][:_SHOWN_DIGEST]
-    columns = ("name", "effect", "version", "runs in", "lock", "offered", "digest")
+    columns = ("name", "effect", "version", "offered", "runs in", "lock", "digest")
     table(columns, [[_shown(tool[key]) for key in columns] for tool in found])
     progress(_sandbox_text())
 
