@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from koboshi_runtime.cli import main
+from koboshi_tools.sandbox import probe
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 
@@ -30,6 +31,12 @@ def test_needs_are_said_beside_what_is_there(home):
     assert needs["memory to serve"]["fits"] is True
     # 98 MB of weights, 32,768 cells of 23 kB, and the logits of a batch.
     assert 0.8 < needs["memory to serve"]["needed_gb"] < 1.2
+
+
+def test_the_kind_of_sandbox_is_said_with_what_is_missing_for_the_others(home):
+    said = json.loads(doctor(home).stdout)["sandbox"]
+    assert said == {"kind": probe().mode, "missing": dict(probe().missing)}
+    assert f"sandbox: {probe()}" in CliRunner(env={"KOBOSHI_HOME": str(home)}).invoke(main, ["doctor"]).stdout
 
 
 def test_what_cannot_be_served_is_refused_before_it_is_loaded(home):

@@ -32,6 +32,8 @@ def doctor(model: str | None, tune: bool, reference: Path | None, as_json: bool)
 
     Example: koboshi doctor --tune
     """
+    from koboshi_tools.sandbox import probe
+
     from .. import tuning
     from ..machine import describe
     from ..registry import Registry
@@ -44,6 +46,7 @@ def doctor(model: str | None, tune: bool, reference: Path | None, as_json: bool)
     if not as_json:
         machine = describe()
         click.echo(f"{machine.processors} x {machine.processor}, {machine.memory_gb} GB, load {machine.load}")
+        click.echo(f"sandbox: {probe()}")
         table(("what", "needed GB", "there GB", ""), [_row(need) for need in found])
     _refuse_impossible(entry, found)
     trials = _tune(home, entry, worker, reference) if tune else ()
@@ -102,11 +105,15 @@ def _trial(trial: "Trial") -> tuple[str, ...]:
 def _as_json(
     entry: "ModelEntry", found: "tuple[Need, ...]", trials: "tuple[Trial, ...]", worker: "WorkerSettings"
 ) -> dict[str, Any]:
+    from koboshi_tools.sandbox import probe
+
     from ..machine import describe
     from ..tuning import choose
 
+    sandbox = probe()
     return {
         "machine": describe().model_dump(mode="json"),
+        "sandbox": {"kind": sandbox.mode, "missing": sandbox.missing},
         "model": {"hash": entry.manifest.model_hash, "name": entry.manifest.name},
         "needs": [{**need.model_dump(mode="json"), "fits": need.fits} for need in found],
         "threads": worker.threads,

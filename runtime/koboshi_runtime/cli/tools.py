@@ -92,7 +92,7 @@ def list_command(as_json: bool = False) -> None:
         tool["digest"] = tool["digest"][:_SHOWN_DIGEST]
     columns = ("name", "effect", "version", "offered", "runs in", "lock", "digest")
     table(columns, [[_shown(tool[key]) for key in columns] for tool in found])
-    progress(_sandbox_text())
+    progress(f"sandbox: {probe()}")
 
 
 @tools.command("show")
@@ -138,13 +138,6 @@ def _place(tool: Tool) -> str:
         return "process"
     found = probe().mode
     return "nowhere: no sandbox" if found is None else f"sandbox ({found.value})"
-
-
-def _sandbox_text() -> str:
-    found = probe()
-    missing = "; ".join(f"no {mode.value}: {reason}" for mode, reason in found.missing.items())
-    chosen = f"The sandbox is {found.mode.value}" if found.mode else "There is no sandbox"
-    return f"{chosen}{f' ({missing})' if missing else ''}."
 
 
 def _shown(value: Any) -> str:

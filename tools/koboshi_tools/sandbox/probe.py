@@ -39,6 +39,11 @@ class Probe(NamedTuple):
         """Every kind that this machine has."""
         return tuple(mode for mode in Mode if mode not in self.missing)
 
+    def __str__(self) -> str:
+        """Say what is used, and why nothing else is."""
+        why = "; ".join(f"no {mode.value}: {reason}" for mode, reason in self.missing.items())
+        return f"{self.mode.value if self.mode else 'none'}{f' ({why})' if why else ''}"
+
 
 @cache
 def probe() -> Probe:
