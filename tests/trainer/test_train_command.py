@@ -1,6 +1,7 @@
 """`koboshi train`: its stages, its exit codes, and what it prints where."""
 
 import json
+import re
 from pathlib import Path
 
 import click
@@ -82,4 +83,4 @@ def test_kto_without_a_failure_is_wrong_usage(place: PipelinePlace) -> None:
     done = place.train("fit")
     path.write_text(text, encoding="utf-8")
     assert done.returncode == 2
-    assert "kto needs successes and failures, and all 24 rows are of one kind" in done.stderr
+    assert re.search(r"kto needs successes and failures, and all \d+ rows are of one kind", done.stderr)
