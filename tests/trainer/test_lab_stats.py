@@ -7,6 +7,7 @@ from koboshi_trainer.auroc import Scored, paired_auroc
 from koboshi_trainer.lab_stats import difference, estimate, matrix
 
 
+@pytest.mark.slow
 def test_interval_of_a_rate_holds_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     held = 0
