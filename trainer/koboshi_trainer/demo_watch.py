@@ -47,6 +47,10 @@ class WatchedModel:
         """Return log-probabilities, natural logarithm."""
         return await self.model.score(ids, start)
 
+    def release(self, run_id: str) -> None:
+        """Say that a run wrote its last turn."""
+        self.model.release(run_id)
+
     async def close(self) -> None:
         """The model belongs to whoever started it."""
 
