@@ -31,6 +31,7 @@ from .records import CallIntent, Outcome, Purpose, RunHeader, Split, Trajectory
 from .store_errors import SchemaTooNewError, StoreError, StoreRuleError, translated
 from .store_lock import write_lock
 from .store_owner import is_alive, this_process
+from .store_queue import count_unlabelled, label_queue
 from .store_recorder import RunRecorder
 from .store_rows import CheckReport, JobRow, JobStatus, ModelRow, QueueRow, RunFilter, RunRow, SearchHit
 from .store_write import TRANSITIONS, Statement
@@ -179,10 +180,15 @@ class Store:
         with self._reading() as db:
             return query.search(db, text, limit)
 
-    def label_queue(self) -> list[QueueRow]:
-        """Return the ended work runs that nobody has judged, those the model was least sure of first."""
+    def label_queue(self, limit: int | None = None) -> list[QueueRow]:
+        """Return the ended work runs that nobody has judged, the most informative first, with the reasons."""
         with self._reading() as db:
-            return query.label_queue(db)
+            return label_queue(db, limit)
+
+    def count_unlabelled(self) -> int:
+        """Return how many runs wait for a label; the queue ranks the newest 500 of them."""
+        with self._reading() as db:
+            return count_unlabelled(db)
 
     def thread_state(self, run_id: str) -> bytes | None:
         """Return the latest thread state of a run that has not ended, or None."""

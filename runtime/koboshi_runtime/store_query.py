@@ -1,4 +1,4 @@
-"""Questions over many runs: lists, search, the label queue, short ids, and the health of the file.
+"""Questions over many runs: lists, search, short ids, and the health of the file.
 
 Functions here take an open read-only connection with `sqlite3.Row` rows. The order of runs is the order of writing, the
 newest first, whatever the clock said.
@@ -11,7 +11,7 @@ from koboshi_tools import UsageError
 
 from .records import Purpose, Split
 from .store_codecs import Column, unpack_json, unpack_optional, unpack_text
-from .store_rows import JobRow, ModelRow, QueueRow, RunFilter, RunRow, SearchHit
+from .store_rows import JobRow, ModelRow, RunFilter, RunRow, SearchHit
 
 _MATCHES_SHOWN = 10
 _EXCERPT_WORDS = 24
@@ -47,18 +47,6 @@ SELECT run_id, step_index, place AS "where", CAST(excerpt AS BLOB) AS excerpt FR
   WHERE tool_calls_fts MATCH :text
 ) ORDER BY run DESC, step_index, place LIMIT :limit
 """
-
-_QUEUE = """
-SELECT r.run_id, r.created_at, r.prompt, r.answer,
-  (SELECT sum(mean_logprob * reply_tokens) / sum(reply_tokens) FROM steps
-    WHERE run_id = r.run_id AND mean_logprob NOT NULL) AS mean_logprob
-FROM runs r LEFT JOIN current_outcomes o USING (run_id)
-WHERE r.purpose = 'work' AND r.status IN ('finished', 'failed') AND coalesce(o.label, 'unknown') = 'unknown'
-  AND r.end_reason <> 'outside'
-  AND NOT EXISTS (SELECT 1 FROM outcomes WHERE run_id = r.run_id AND source = 'person')
-ORDER BY mean_logprob IS NULL, mean_logprob, r.id DESC
-"""
-
 
 def quote_words(text: str) -> str:
     """Return an FTS5 query for all words of `text`, each taken literally."""
@@ -97,14 +85,6 @@ def search(db: sqlite3.Connection, text: str, limit: int) -> list[SearchHit]:
     """Return the places where all words of `text` occur, the newest run first."""
     rows = db.execute(_SEARCH, {"text": quote_words(text), "limit": limit})
     return [SearchHit(**{**dict(row), "excerpt": row["excerpt"].decode("utf-8", "replace")}) for row in rows]
-
-
-def label_queue(db: sqlite3.Connection) -> list[QueueRow]:
-    """Return the ended work runs of a model that nobody has judged, those it was least sure of first."""
-    return [
-        QueueRow(**{**dict(row), "prompt": unpack_text(row["prompt"]), "answer": unpack_optional(row["answer"])})
-        for row in db.execute(_QUEUE)
-    ]
 
 
 def resolve(db: sqlite3.Connection, ref: str) -> str:

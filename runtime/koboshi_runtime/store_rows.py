@@ -60,13 +60,19 @@ class SearchHit(Frozen):
 
 
 class QueueRow(Frozen):
-    """An unlabelled run; `mean_logprob` is that of its drawn tokens, None where there are none."""
+    """An unlabelled run; `mean_logprob` is that of its drawn tokens, None where there are none.
+
+    `score` is how much its label is worth beside others', `reasons` say why, the weightiest first.
+    """
 
     run_id: str
     created_at: str
     prompt: str
     answer: str | None
     mean_logprob: float | None
+    tools: tuple[str, ...]
+    score: float
+    reasons: tuple[str, ...]
 
 
 class ModelRow(Frozen):

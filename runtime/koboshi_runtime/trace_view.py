@@ -22,7 +22,7 @@ _SHOWN = 60
 
 RUN_COLUMNS = ("run", "time", "purpose", "outcome", "steps", "tools", "prompt")
 HIT_COLUMNS = ("run", "step", "where", "excerpt")
-QUEUE_COLUMNS = ("run", "time", "mean log-probability", "prompt", "answer")
+QUEUE_COLUMNS = ("run", "time", "score", "why", "prompt", "answer")
 
 
 def run_cells(row: RunRow) -> tuple[str, ...]:
@@ -39,8 +39,8 @@ def hit_cells(hit: SearchHit) -> tuple[str, ...]:
 
 def queue_cells(row: QueueRow) -> tuple[str, ...]:
     """Return an unlabelled run under `QUEUE_COLUMNS`, safe to print."""
-    sure = "" if row.mean_logprob is None else f"{row.mean_logprob:.2f}"
-    return _short(row.run_id), _time(row.created_at), sure, _cell(row.prompt), _cell(row.answer or "")
+    why = plain("; ".join(row.reasons[:2]))
+    return _short(row.run_id), _time(row.created_at), f"{row.score:.2f}", why, _cell(row.prompt), _cell(row.answer or "")
 
 
 def run_lines(trajectory: Trajectory, *, full: bool = False) -> list[str]:

@@ -1,5 +1,6 @@
 """Values for the tests of the store: one of each kind, and runs of a realistic size."""
 
+import asyncio
 import random
 
 from koboshi_policies.decision import Decision, Verdict
@@ -20,6 +21,7 @@ from koboshi_runtime.records import (
     TurnKind,
     TurnRecord,
 )
+from koboshi_runtime.store import RunRecorder, Store
 from koboshi_tools import ToolCall, ToolResult, ToolVerdict, Transport
 
 PROFILE = PromptProfile(template="chatml", tool_format="hermes")
@@ -93,6 +95,33 @@ def intent(key: str, step_index: int = 0, *, tool: str = "calculator", decision:
 def label(label: OutcomeLabel, source: OutcomeSource = OutcomeSource.CHECKER) -> Outcome:
     """A label from `source`."""
     return Outcome(label=label, source=source, who="test")
+
+
+def record(
+    store: Store,
+    run_id: str,
+    opened: RunHeader,
+    *,
+    logprob: float = -0.5,
+    outcomes: tuple[Outcome, ...] = (),
+    calls: tuple[tuple[str, ToolResult | None], ...] = (),
+    end: RunEnd | None = DONE,
+    text: str = "I think so.",
+) -> None:
+    """Record a run of one turn, with its calls in steps of their own; one without an `end` goes on."""
+    recorder = RunRecorder(store, run_id)
+    recorder.start(opened)
+    recorder.turn(turn(written=reply(text, logprob=logprob)))
+    for number, (tool, result) in enumerate(calls):
+        asked = intent(f"{run_id}:{number}", number, tool=tool)
+        recorder.intent(asked)
+        if result:
+            recorder.result(asked.idempotency_key, result)
+    for outcome in outcomes:
+        recorder.outcome(outcome)
+    if end:
+        recorder.end(end)
+    asyncio.run(recorder.commit(b"state"))
 
 
 WORDS = "order customer stock refund total price apples select from where the a of count sum id how many".split()

@@ -82,7 +82,7 @@ def test_a_label_takes_a_run_from_the_queue() -> None:
 
 
 def test_a_persons_label_does_not_outrank_the_checker() -> None:
-    assert run(outcome, "set", "aaaa", "failure").stdout == "aaaa counts as success. 1 runs wait for a label.\n"
+    assert run(outcome, "set", "aaaa", "failure").stdout == "aaaa counts as success. 1 run waits for a label.\n"
 
 
 def test_the_database_is_found_and_sound(home: Path) -> None:

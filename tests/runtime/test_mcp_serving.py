@@ -93,7 +93,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     found = asyncio.run(used())
     store = Store.open(open_home(path=root.parent / "home").traces)
     runs = [store.trajectory(row.run_id) for row in reversed(store.runs())]
-    return Served(*found, runs, len(store.label_queue()))
+    return Served(*found, runs, store.count_unlabelled())
 
 
 def test_official_client_is_offered_what_the_rules_allow_as_a_model_would_be(served: Served) -> None:

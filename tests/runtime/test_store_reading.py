@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.runtime.store_samples import DONE, MODEL, OK, PROFILE, header, intent, label, reply, turn
+from tests.runtime.store_samples import MODEL, OK, PROFILE, header, intent, label, record, reply, turn
 
 from koboshi_runtime.records import (
     Outcome,
@@ -23,32 +23,6 @@ from koboshi_runtime.store import RunFilter, RunRecorder, Store
 from koboshi_tools import ToolResult, ToolVerdict, Transport, UsageError
 
 OTHER = "sha256:" + "cd" * 32
-
-
-def record(
-    store: Store,
-    run_id: str,
-    opened: RunHeader,
-    *,
-    logprob: float = -0.5,
-    outcomes: tuple[Outcome, ...] = (),
-    calls: tuple[tuple[str, ToolResult | None], ...] = (),
-    end: RunEnd | None = DONE,
-    text: str = "I think so.",
-) -> None:
-    recorder = RunRecorder(store, run_id)
-    recorder.start(opened)
-    recorder.turn(turn(written=reply(text, logprob=logprob)))
-    for number, (tool, result) in enumerate(calls):
-        asked = intent(f"{run_id}:{number}", number, tool=tool)
-        recorder.intent(asked)
-        if result:
-            recorder.result(asked.idempotency_key, result)
-    for outcome in outcomes:
-        recorder.outcome(outcome)
-    if end:
-        recorder.end(end)
-    asyncio.run(recorder.commit(b"state"))
 
 
 FAILED_CALL = ToolResult(transport=Transport.OK, output="no such order", verdict=ToolVerdict.ERROR)

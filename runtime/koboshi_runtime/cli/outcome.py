@@ -4,7 +4,7 @@ import getpass
 
 import click
 
-from koboshi_runtime.cli.context import echo_json, open_home, table
+from koboshi_runtime.cli.context import echo_json, open_home, progress, table
 from koboshi_runtime.cli.traces import run_ref
 
 
@@ -37,28 +37,33 @@ def set_outcome(run: str, label: str, why: str, who: str | None, as_json: bool) 
     run_id = store.resolve(run_ref(run))
     given = Outcome(label=OutcomeLabel(label), source=OutcomeSource.PERSON, who=who or getpass.getuser(), rationale=why)
     store.add_outcome(run_id, given)
-    counts, left = store.trajectory(run_id).outcome, len(store.label_queue())
+    counts, left = store.trajectory(run_id).outcome, store.count_unlabelled()
     if as_json:
         echo_json({"run_id": run_id, "outcome": counts, "left": left})
     else:
-        click.echo(f"{run_id} counts as {counts}. {left} runs wait for a label.")
+        click.echo(f"{run_id} counts as {counts}. {_waiting(left)}")
 
 
 @outcome.command()
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def queue(limit: int, as_json: bool) -> None:
-    """List ended work runs that nobody judged, those the model was least sure of first.
+    """List ended work runs that nobody judged, those whose label says the most first, and why.
 
     Example: koboshi outcome queue --limit 5
     """
     from koboshi_runtime.store import Store
 
-    rows = Store.open(open_home().traces).label_queue()
+    store = Store.open(open_home().traces)
+    rows = store.label_queue(limit)
     if as_json:
-        echo_json([row.model_dump(mode="json") for row in rows[:limit]])
+        echo_json([row.model_dump(mode="json") for row in rows])
         return
     from koboshi_runtime.trace_view import QUEUE_COLUMNS, queue_cells
 
-    table(QUEUE_COLUMNS, [queue_cells(row) for row in rows[:limit]])
-    click.echo(f"{len(rows)} runs wait for a label.", err=True)
+    table(QUEUE_COLUMNS, [queue_cells(row) for row in rows])
+    progress(_waiting(store.count_unlabelled()))
+
+
+def _waiting(left: int) -> str:
+    return "No run waits for a label." if not left else f"{left} run{'s wait' if left > 1 else ' waits'} for a label."
