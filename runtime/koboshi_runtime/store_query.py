@@ -48,6 +48,7 @@ SELECT run_id, step_index, place AS "where", CAST(excerpt AS BLOB) AS excerpt FR
 ) ORDER BY run DESC, step_index, place LIMIT :limit
 """
 
+
 def quote_words(text: str) -> str:
     """Return an FTS5 query for all words of `text`, each taken literally."""
     return " ".join(f'"{word.replace(chr(34), chr(34) * 2)}"' for word in text.replace("\0", " ").split())

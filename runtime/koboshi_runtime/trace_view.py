@@ -40,7 +40,14 @@ def hit_cells(hit: SearchHit) -> tuple[str, ...]:
 def queue_cells(row: QueueRow) -> tuple[str, ...]:
     """Return an unlabelled run under `QUEUE_COLUMNS`, safe to print."""
     why = plain("; ".join(row.reasons[:2]))
-    return _short(row.run_id), _time(row.created_at), f"{row.score:.2f}", why, _cell(row.prompt), _cell(row.answer or "")
+    return (
+        _short(row.run_id),
+        _time(row.created_at),
+        f"{row.score:.2f}",
+        why,
+        _cell(row.prompt),
+        _cell(row.answer or ""),
+    )
 
 
 def run_lines(trajectory: Trajectory, *, full: bool = False) -> list[str]:
