@@ -1,6 +1,6 @@
 """Which unlabelled runs a person should judge first, and why: those whose label says the most that is not known yet.
 
-A run's score is the sum of five signals, each between 0 and 1, and its reasons are those signals in words, the weightiest
+A run's score is the sum of five signals, each between 0 and 1; its reasons are those signals in words, the weightiest
 first. Of several runs of one prompt the best comes in the first round, the next in the second and so on, so that
 twenty labels are twenty different questions. A label that weak signals gave is no judgement.
 

@@ -1,4 +1,3 @@
-import asyncio
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,20 +5,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.runtime.store_samples import MODEL, OK, PROFILE, header, intent, label, record, reply, turn
+from tests.runtime.store_samples import MODEL, OK, PROFILE, header, label, record
 
 from koboshi_runtime.records import (
     Outcome,
     OutcomeLabel,
     OutcomeSource,
     Purpose,
-    RunEnd,
-    RunHeader,
     RunStatus,
     Split,
     Trajectory,
 )
-from koboshi_runtime.store import RunFilter, RunRecorder, Store
+from koboshi_runtime.store import RunFilter, Store
 from koboshi_tools import ToolResult, ToolVerdict, Transport, UsageError
 
 OTHER = "sha256:" + "cd" * 32
