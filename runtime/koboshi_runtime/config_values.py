@@ -5,6 +5,7 @@ or to the person.
 """
 
 import os
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -91,6 +92,33 @@ class DiskSettings(Frozen):
     prefix_mb: int = Field(default=256, ge=0)
 
 
+class RedactSettings(Frozen):
+    """`[redact]`: what is never stored, besides the secrets that koboshi knows by their shape or from the environment.
+
+    `patterns` are regular expressions of what is secret here, `keep` of what is none though it looks like one.
+    """
+
+    patterns: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+    @field_validator("patterns", "keep", mode="before")
+    @classmethod
+    def _one(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("patterns", "keep")
+    @classmethod
+    def _usable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                matches_nothing = re.compile(pattern).search("") is not None
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+            if matches_nothing:
+                raise ValueError(f"{pattern!r} matches the empty text, and so everywhere")
+        return value
+
+
 class Settings(Frozen):
     """All of it."""
 
@@ -100,3 +128,4 @@ class Settings(Frozen):
     train: TrainSettings = Field(default_factory=TrainSettings)
     gate: GateSettings = GateSettings()
     disk: DiskSettings = DiskSettings()
+    redact: RedactSettings = RedactSettings()

@@ -67,7 +67,7 @@ class Agent:
     async def _answer(self, live: LiveRun, question: Any) -> Answer:
         """Ask the run's asker. The run stays `running`: if its process dies waiting, it can be resumed."""
         asker = live.plan.asker
-        intent = CallIntent.model_validate(question)
+        intent = next(intent for intent in live.checked if intent.idempotency_key == question)
         if take_approval(live.store, intent, live.plan.policy.hash):
             return Answer.APPROVED
         return Answer.UNATTENDED if asker is None else await asker.ask(live.run_id, intent)
@@ -98,7 +98,8 @@ async def _generate(state: RunState, runtime: Runtime[LiveRun]) -> RunState:
 
 async def _check(state: RunState, runtime: Runtime[LiveRun]) -> RunState:
     def approve(intent: CallIntent) -> Answer:
-        return Answer(interrupt(intent.model_dump(mode="json")))
+        # By its key alone: thread state is stored, and holds no text.
+        return Answer(interrupt(intent.idempotency_key))
 
     return _state(runtime.context, await nodes.check_calls(runtime.context, approve))
 

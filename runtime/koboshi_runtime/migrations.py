@@ -186,7 +186,22 @@ def m005_tool_swaps(db: Database) -> None:
     _run_script(db, _SWAPS)
 
 
-SCHEMA_VERSION = 5
+_LEAVING = """
+ALTER TABLE runs ADD COLUMN redacted INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN imported TEXT;
+CREATE TABLE forgotten (
+  run_id TEXT PRIMARY KEY, reason TEXT NOT NULL, who TEXT NOT NULL, learnt_by TEXT NOT NULL, forgotten_at TEXT NOT NULL
+);
+"""
+
+
+@migrations()
+def m006_leaving(db: Database) -> None:
+    """Mark runs that held secrets or were read from elsewhere, and keep which runs were forgotten."""
+    _run_script(db, _LEAVING)
+
+
+SCHEMA_VERSION = 6
 """The number of migrations: what `PRAGMA user_version` says of a file that this koboshi wrote."""
 
 

@@ -34,6 +34,7 @@ from .records import (
     TurnKind,
     TurnRecord,
 )
+from .redact import redactor
 from .store_swaps import put_shadow_call
 from .workermodel import ModelError
 
@@ -93,8 +94,13 @@ def _request(live: LiveRun, step: int) -> GenerateRequest:
         seed=live.plan.turn_seed(step),
         constraint=live.plan.constraint,
         run_id=live.run_id,
-        prefix_tokens=sum(len(s.ids) for s in live.pending[:1] if s.kind is SegmentKind.PREFIX),
+        prefix_tokens=sum(len(s.ids) for s in live.pending[:1] if s.kind is SegmentKind.PREFIX and _may_stay(s.text)),
     )
+
+
+def _may_stay(text: str) -> bool:
+    # What a model made of a prompt's beginning is kept on disk.
+    return redactor().text(text) == text
 
 
 def _turn(live: LiveRun, step: int, reply: Reply, parsed: ParsedReply) -> TurnRecord:

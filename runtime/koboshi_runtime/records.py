@@ -97,6 +97,7 @@ class EndReason(StrEnum):
     CONTEXT_FULL = "context_full"
     WORKSPACE_LOST = "workspace_lost"
     OUTSIDE = "outside"
+    REDACTED = "redacted"
 
 
 class SegmentKind(StrEnum):
@@ -129,7 +130,8 @@ class RunHeader(Frozen):
     """What is known of a run before its first turn.
 
     `tools` are the names of what was offered; `system` and `tool_specs` are what the model was told of it. `versions`
-    are the digests of those tools that have more than one version.
+    are the digests of those tools that have more than one version. `imported` names where a run was read from that no
+    model here made.
     """
 
     prompt: str
@@ -152,6 +154,7 @@ class RunHeader(Frozen):
     system: str = ""
     tool_specs: tuple[ToolSpec, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
+    imported: str | None = None
 
 
 class TurnRecord(Frozen):
@@ -214,7 +217,10 @@ class RunEnd(Frozen):
 
 
 class Trajectory(Frozen):
-    """The stored record of one run, steps in order. `created_at` is ISO 8601, UTC."""
+    """The stored record of one run, steps in order. `created_at` is ISO 8601, UTC.
+
+    `redacted` says that it held a secret: that stretch is stored without ids, and is not what the model read or wrote.
+    """
 
     run_id: str
     created_at: str
@@ -223,6 +229,7 @@ class Trajectory(Frozen):
     calls: tuple[CallRecord, ...]
     outcomes: tuple[Outcome, ...]
     end: RunEnd | None
+    redacted: bool = False
 
     @property
     def outcome(self) -> OutcomeLabel:

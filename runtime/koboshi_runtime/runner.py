@@ -5,7 +5,8 @@ offered a tool that does more than read, so that nothing made at night touches t
 once is bounded by the model's sequences: one more would push another's prompt out of the cache.
 
 A run that is interrupted stands where a killed one would, at its last commit, and is resumed from there. A scratch copy
-is gone with its process: a run that had begun to change one ends as `workspace_lost`.
+is gone with its process: a run that had begun to change one ends as `workspace_lost`. One that held a secret ends as
+`redacted`: what the model was told, and what a call was to be made with, is not stored.
 """
 
 import asyncio
@@ -44,6 +45,7 @@ from .store_recorder import Watch
 from .tasks import Task, offered_tools
 from .tool_swaps import GivenTools, Versions, advance, follow_policy, given_tools, same_tools
 
+_HELD_SECRET = "it held a secret, which is not stored, so that it cannot go on where it stood: run the task again"
 _LOST = "its scratch copy went with the process that made it, and it had begun to change it: run the task again"
 
 
@@ -126,7 +128,7 @@ class Runner:
             return result_of(live)
 
     async def resume(self, run_id: str) -> RunResult:
-        """Go on with a run that was cut off; one whose scratch copy was changed and is lost ends as failed.
+        """Go on with a run that was cut off; one that held a secret, or whose changed scratch copy is lost, has failed.
 
         Raises UsageError if it has ended, is alive in this or another process, was begun by another model, or was
         offered a tool that is no longer here.
@@ -145,18 +147,22 @@ class Runner:
             raise UsageError(f"run {run_id} cannot be resumed: it has ended, or another process has it")
         # Read again now that it is ours: its process may have gone on, and died, since it was read first.
         trajectory = self.store.trajectory(run_id)
+        if trajectory.redacted:
+            return await self._close(task, trajectory, given, EndReason.REDACTED, _HELD_SECRET)
         if self._copies(header) and any(call.intent.has_effect for call in trajectory.calls):
-            return await self._lose(task, trajectory, given)
+            return await self._close(task, trajectory, given, EndReason.WORKSPACE_LOST, _LOST)
         with self._workspace(task, header) as workspace:
             plan = self._plan(task, header, workspace, given)
             live = await revive(run_id, plan, self.model, self.store, trajectory)
             await self._carry(live)
             return result_of(live)
 
-    async def _lose(self, task: Task, trajectory: Trajectory, given: GivenTools) -> RunResult:
+    async def _close(
+        self, task: Task, trajectory: Trajectory, given: GivenTools, reason: EndReason, error: str
+    ) -> RunResult:
         plan = self._plan(task, trajectory.header, self.project.workspace, given)
         live = await revive(trajectory.run_id, plan, self.model, self.store, trajectory)
-        live.end = RunEnd(status=RunStatus.FAILED, reason=EndReason.WORKSPACE_LOST, answer=None, error=_LOST)
+        live.end = RunEnd(status=RunStatus.FAILED, reason=reason, answer=None, error=error)
         live.recorder.end(live.end)
         await live.recorder.commit()
         return result_of(live)

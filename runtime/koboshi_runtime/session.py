@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from koboshi_policies import Policy
 from koboshi_tools import Tool
 
+from . import redact
 from .config_values import Settings
 from .home import Home
 from .model import Model
@@ -77,6 +78,7 @@ async def open_session(
     or tool that does not load, a store that cannot be opened.
     """
     async with AsyncExitStack() as stack:
+        redact.use(place.settings.redact.patterns, place.settings.redact.keep)
         project = _project(place, stack)
         opened = open_contributions(place.home, project, place.policy_files)
         stack.callback(opened.close)

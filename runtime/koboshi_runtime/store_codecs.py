@@ -1,4 +1,4 @@
-"""How a value becomes a column, and comes back equal.
+"""How a value becomes a column, and comes back equal, but for secrets: no text or JSON value is packed with one.
 
 Text is plain text. A text that is no valid Unicode (bytes kept as lone surrogates) is the one exception: it is stored
 as a BLOB of its UTF-8 with the surrogates encoded, in the same column. Token ids are zlib of little-endian int32,
@@ -14,13 +14,20 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
+from .redact import redactor
+
 Column = str | bytes | int | float | None
 
 _LOWEST_FLOAT16 = -65504.0
 
 
 def pack_text(text: str) -> str | bytes:
-    """Return `text`, or its bytes where it holds lone surrogates."""
+    """Return `text` without secrets, or its bytes where it holds lone surrogates."""
+    return pack_redacted(redactor().text(text))
+
+
+def pack_redacted(text: str) -> str | bytes:
+    """Do `pack_text` for a text that the redactor has seen."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -44,8 +51,8 @@ def unpack_optional(column: str | bytes | None) -> str | None:
 
 
 def pack_json(value: Any) -> str | bytes:
-    """Return `value` as readable JSON, its keys in their own order."""
-    return pack_text(json.dumps(value, ensure_ascii=False))
+    """Return `value` without secrets as readable JSON, its keys in their own order."""
+    return pack_redacted(redactor().json(value))
 
 
 def unpack_json(column: str | bytes) -> Any:

@@ -40,6 +40,7 @@ def read_trajectory(db: sqlite3.Connection, run_id: str, segments: Segments) -> 
         calls=tuple(_call(call) for call in read_calls(db, run_id)),
         outcomes=_outcomes(db, run_id),
         end=_end(row),
+        redacted=bool(row["redacted"]),
     )
 
 
@@ -84,6 +85,7 @@ def _header(row: sqlite3.Row, versions: dict[str, str]) -> RunHeader:
         parent_run_id=row["parent_run_id"],
         demonstration=bool(row["demonstration"]),
         versions=versions,
+        imported=unpack_optional(row["imported"]),
         system=unpack_text(row["system"]),
         tool_specs=tuple(ToolSpec(**spec) for spec in unpack_json(row["tool_specs"])),
     )

@@ -3,6 +3,9 @@
 Functions here compute statements and do no I/O: they run in the caller's thread, so that the write lock is held for
 nothing but the statements themselves. A statement with `must_change` fails its whole unit if it changed no row; that
 is how the store enforces the life of a run and that a call has one result.
+
+No text is packed with a secret that we know (`redact`). A reply or a stretch of prompt that held one is stored without
+its ids, and its run is marked.
 """
 
 import math
@@ -16,6 +19,7 @@ from koboshi_tools import ToolResult, hash_bytes
 from .ids import prompt_hash, utc_now
 from .model import PromptProfile, Reply
 from .records import CallIntent, Outcome, RunEnd, RunHeader, RunStatus, Segment, TurnRecord
+from .redact import redactor
 from .store_codecs import (
     Column,
     pack_bits,
@@ -23,6 +27,7 @@ from .store_codecs import (
     pack_json,
     pack_logprobs,
     pack_optional,
+    pack_redacted,
     pack_text,
     segment_hash,
 )
@@ -86,6 +91,10 @@ def start_run(run_id: str, header: RunHeader) -> list[Statement]:
         "sample": header.sample,
         "parent_run_id": header.parent_run_id,
         "demonstration": header.demonstration,
+        "imported": pack_optional(header.imported),
+        "redacted": redactor().finds(
+            [header.prompt, header.system, header.task, [s.parameters for s in header.tool_specs]]
+        ),
     }
     return [
         insert("offers", offer, conflict="ON CONFLICT (offer_hash) DO NOTHING"),
@@ -102,14 +111,20 @@ def _offer_hash(*texts: str | bytes) -> str:
     return hash_bytes(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
 
 
+def mark_redacted(run_id: str) -> Statement:
+    """Return the statement that says of a run that something of it is not stored."""
+    return Statement("UPDATE runs SET redacted = 1 WHERE run_id = ? AND NOT redacted", (run_id,))
+
+
 def add_turn(run_id: str, turn: TurnRecord) -> list[Statement]:
     """Return the statements that add a step and its new segments."""
-    reply = turn.reply
+    text = redactor().text(turn.reply.text)
+    reply, hidden = (turn.reply, False) if text == turn.reply.text else (_without_ids(turn.reply, text), True)
     columns: dict[str, Column] = {
         "run_id": run_id,
         "step_index": turn.index,
         "kind": turn.kind,
-        "reply": pack_text(reply.text),
+        "reply": pack_redacted(reply.text),
         "error": pack_optional(turn.error),
         "in_context": turn.in_context,
         "finish": reply.finish,
@@ -126,8 +141,16 @@ def add_turn(run_id: str, turn: TurnRecord) -> list[Statement]:
     }
     statements = [insert("steps", columns)]
     for position, segment in enumerate(turn.segments):
+        text = redactor().text(segment.text)
+        if text != segment.text:
+            segment, hidden = segment.model_copy(update={"text": text, "ids": ()}), True
         statements += _add_segment(run_id, turn.index, position, segment)
-    return statements
+    return [*statements, mark_redacted(run_id)] if hidden else statements
+
+
+def _without_ids(reply: Reply, text: str) -> Reply:
+    gone: dict[str, Any] = dict.fromkeys(("ids", "sampled", "raw_logprobs", "behaviour_logprobs"), ())
+    return reply.model_copy(update={**gone, "text": text})
 
 
 def _mean_logprob(reply: Reply) -> float | None:
@@ -138,7 +161,7 @@ def _mean_logprob(reply: Reply) -> float | None:
 
 def _add_segment(run_id: str, step_index: int, position: int, segment: Segment) -> list[Statement]:
     name = segment_hash(segment.ids, segment.text)
-    content: dict[str, Column] = {"hash": name, "text": pack_text(segment.text), "ids": pack_ids(segment.ids)}
+    content: dict[str, Column] = {"hash": name, "text": pack_redacted(segment.text), "ids": pack_ids(segment.ids)}
     use = Statement(
         "INSERT INTO step_segments (run_id, step_index, position, kind, segment_id) "
         "SELECT ?, ?, ?, ?, segment_id FROM segments WHERE hash = ?",
@@ -167,6 +190,8 @@ def add_intent(run_id: str, intent: CallIntent) -> list[Statement]:
         "intent_at": utc_now(),
     }
     statements = [insert("tool_calls", columns, conflict="ON CONFLICT (idempotency_key) DO NOTHING")]
+    if redactor().finds([intent.call.arguments, intent.decision.arguments]):
+        statements.append(mark_redacted(run_id))
     statements.append(_decided("decisions", run_id, intent, {**_decision(intent.decision), "asked": decision.asked}))
     if intent.shadow is not None:
         statements.append(_decided("shadow_decisions", run_id, intent, _decision(intent.shadow)))
@@ -197,18 +222,23 @@ def _decided(table: str, run_id: str, intent: CallIntent, columns: Mapping[str, 
 
 
 def add_result(idempotency_key: str, result: ToolResult) -> list[Statement]:
-    """Return the statement that gives a call its one result."""
-    return [
+    """Return the statements that give a call its one result."""
+    output = redactor().text(result.output)
+    statements = [
         Statement(
             "UPDATE tool_calls SET transport = ?, tool_verdict = ?, output = ?, seconds = ?, truncated = ?, "
             "result_at = ? WHERE idempotency_key = ? AND transport IS NULL",
             (
-                *(result.transport, result.verdict, pack_text(result.output), result.seconds, result.truncated),
+                *(result.transport, result.verdict, pack_redacted(output), result.seconds, result.truncated),
                 *(utc_now(), idempotency_key),
             ),
             must_change=f"The call {idempotency_key} is not recorded, or it already has a result.",
         )
     ]
+    if output != result.output:
+        of_call = "(SELECT run_id FROM tool_calls WHERE idempotency_key = ?)"
+        statements.append(Statement(f"UPDATE runs SET redacted = 1 WHERE run_id = {of_call}", (idempotency_key,)))
+    return statements
 
 
 def change_status(run_id: str, status: RunStatus) -> list[Statement]:

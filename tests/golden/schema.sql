@@ -29,7 +29,7 @@ CREATE TABLE runs (
   seed INTEGER NOT NULL, temperature REAL NOT NULL, top_p REAL NOT NULL, sample INTEGER NOT NULL,
   parent_run_id TEXT, demonstration INTEGER NOT NULL,
   end_reason TEXT, answer TEXT, error TEXT, ended_at TEXT
-);
+, redacted INTEGER NOT NULL DEFAULT 0, imported TEXT);
 CREATE INDEX runs_by_purpose ON runs (purpose, prompt_hash);
 CREATE INDEX runs_by_task ON runs (task_id);
 CREATE INDEX runs_by_status ON runs (status);
@@ -173,3 +173,6 @@ CREATE TABLE shadow_calls (
   same INTEGER NOT NULL
 );
 CREATE INDEX tool_calls_by_digest ON tool_calls (tool_digest, intent_at);
+CREATE TABLE forgotten (
+  run_id TEXT PRIMARY KEY, reason TEXT NOT NULL, who TEXT NOT NULL, learnt_by TEXT NOT NULL, forgotten_at TEXT NOT NULL
+);

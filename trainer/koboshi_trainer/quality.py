@@ -2,7 +2,7 @@
 
 A failure teaches only if the model failed on its own: well-formed, finished, wrong. One that never made a well-formed
 call, went round in circles or ran out of budget is malformed, and left out unless it is asked for; what went wrong
-around the model is never learnt, nor is a run that a tool's output gave orders to.
+around the model is never learnt, nor is a run that a tool's output gave orders to, nor one that held a secret.
 """
 
 from collections.abc import Set
@@ -25,6 +25,7 @@ _NOT_THE_MODELS_DOING = frozenset(
         EndReason.TIME_BUDGET,
         EndReason.WORKSPACE_LOST,
         EndReason.OUTSIDE,
+        EndReason.REDACTED,
     }
 )
 _BUDGETS = frozenset(
@@ -63,6 +64,8 @@ def why_not(trajectory: Trajectory, *, evaluated: Set[str], weak_signals: bool) 
         return "purpose"
     if header.split is not Split.TRAIN:
         return "split"
+    if trajectory.redacted:
+        return "redacted"
     if prompt_hash(header.prompt) in evaluated:
         return "evaluated"
     if trajectory.end is None or trajectory.end.reason in _NOT_THE_MODELS_DOING:

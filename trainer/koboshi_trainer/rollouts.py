@@ -14,7 +14,7 @@ from koboshi_runtime.store import RunFilter
 from koboshi_runtime.tasks import Task
 
 # Ends that say nothing about the model: such a run is made again.
-TO_BE_REPEATED = frozenset({EndReason.MODEL_ERROR, EndReason.TIME_BUDGET, EndReason.WORKSPACE_LOST})
+TO_BE_REPEATED = frozenset({EndReason.MODEL_ERROR, EndReason.TIME_BUDGET, EndReason.WORKSPACE_LOST, EndReason.REDACTED})
 
 
 class RunKey(NamedTuple):

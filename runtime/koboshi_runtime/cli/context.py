@@ -21,9 +21,14 @@ __all__ = ["echo_json", "load_config_here", "open_home", "progress", "project_di
 
 
 def open_home(*, create: bool = True) -> "Home":
-    """Return the home. Raises KoboshiError where it cannot be trusted or made."""
-    from .. import home
+    """Return the home, nothing of which is written from here on with what `[redact]` calls secret.
 
+    Raises KoboshiError where it cannot be trusted or made.
+    """
+    from .. import home, redact
+
+    secret = load_config_here().settings.redact
+    redact.use(secret.patterns, secret.keep)
     return home.open_home(create=create)
 
 
