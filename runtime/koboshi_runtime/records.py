@@ -64,10 +64,15 @@ class Outcome(Frozen):
     score: float | None = None
 
 
-def verdict_of(outcomes: Sequence[Outcome]) -> OutcomeLabel:
-    """Return the label that counts: of the strongest source, the last one given; `unknown` if there is none."""
+def counting_outcome(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """Return the label that counts: of the strongest source, the last one given; None if there is none."""
     order = list(OutcomeSource)
-    best = min(reversed(outcomes), key=lambda outcome: order.index(outcome.source), default=None)
+    return min(reversed(outcomes), key=lambda outcome: order.index(outcome.source), default=None)
+
+
+def verdict_of(outcomes: Sequence[Outcome]) -> OutcomeLabel:
+    """Return the verdict of the label that counts; `unknown` if there is none."""
+    best = counting_outcome(outcomes)
     return best.label if best else OutcomeLabel.UNKNOWN
 
 

@@ -55,7 +55,7 @@ def run_lines(trajectory: Trajectory, *, full: bool = False) -> list[str]:
     header = trajectory.header
     lines = [
         f"run {trajectory.run_id}  {trajectory.created_at}",
-        f"  {header.purpose} · {header.split} · {trajectory.outcome} · model {_model(header.model_hash)} · "
+        f"  {header.purpose} · {header.split} · {trajectory.outcome} · model {short_hash(header.model_hash)} · "
         f"seed {header.seed} · temperature {header.temperature:g}",
         "  prompt",
         *_text(header.prompt, 4, full),
@@ -72,6 +72,19 @@ def run_lines(trajectory: Trajectory, *, full: bool = False) -> list[str]:
     return lines
 
 
+def decision_text(decision: Decision) -> str:
+    """Return a decision with its rule and place on one line, safe to print."""
+    place = f" ({plain(decision.file)}:{decision.line})" if decision.file else ""
+    rule = f" by {plain(decision.rule)}{place}" if decision.rule else ""
+    made = "" if decision.arguments is None else f"; made with {plain(canonical_json(decision.arguments))}"
+    return f"{decision.verdict}{rule}: {plain(decision.reason)}{made}"
+
+
+def short_hash(model_hash: str) -> str:
+    """Return the beginning of a model's hash, as tables show it."""
+    return plain(model_hash).removeprefix("sha256:")[:SHORT_ID]
+
+
 def _turn_lines(turn: TurnRecord, calls: Iterable[CallRecord], full: bool) -> list[str]:
     lines = [f"  step {turn.index}: {turn.kind} · {len(turn.reply.ids)} tokens · {turn.reply.seconds:.2f} s"]
     lines += _text(turn.reply.text, 4, full)
@@ -84,22 +97,15 @@ def _turn_lines(turn: TurnRecord, calls: Iterable[CallRecord], full: bool) -> li
 
 def _call_lines(call: CallRecord, full: bool) -> list[str]:
     arguments = ", ".join(f"{plain(name)}={plain(repr(value))}" for name, value in call.intent.call.arguments.items())
-    lines = [f"    call {plain(call.intent.call.name)}({arguments})", f"      {_decision(call.intent.decision)}"]
+    lines = [f"    call {plain(call.intent.call.name)}({arguments})", f"      {decision_text(call.intent.decision)}"]
     if call.intent.shadow is not None:
-        lines.append(f"      in shadow: {_decision(call.intent.shadow)}")
+        lines.append(f"      in shadow: {decision_text(call.intent.shadow)}")
     if call.result is None:
         return [*lines, "      in doubt: begun, and no result is recorded"]
     verdict = f", the tool says {call.result.verdict}" if call.result.verdict else ""
     cut = ", cut" if call.result.truncated else ""
     lines.append(f"      {call.result.transport}{verdict} · {call.result.seconds:.2f} s{cut}")
     return lines + _text(call.result.output, 8, full)
-
-
-def _decision(decision: Decision) -> str:
-    place = f" ({plain(decision.file)}:{decision.line})" if decision.file else ""
-    rule = f" by {plain(decision.rule)}{place}" if decision.rule else ""
-    made = "" if decision.arguments is None else f"; made with {plain(canonical_json(decision.arguments))}"
-    return f"{decision.verdict}{rule}: {plain(decision.reason)}{made}"
 
 
 def _text(text: str, indent: int, full: bool) -> list[str]:
@@ -119,7 +125,3 @@ def _short(run_id: str) -> str:
 
 def _time(created_at: str) -> str:
     return created_at[:19].replace("T", " ")
-
-
-def _model(model_hash: str) -> str:
-    return plain(model_hash).removeprefix("sha256:")[:SHORT_ID]

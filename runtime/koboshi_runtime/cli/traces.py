@@ -1,13 +1,16 @@
-"""`koboshi traces`: list, show, search and export what was recorded."""
+"""`koboshi traces`: list, show, compare, search and export what was recorded."""
 
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from koboshi_runtime.cli.context import echo_json, open_home, table
+from koboshi_runtime.cli.context import echo_json, open_home, progress, table
+
+if TYPE_CHECKING:
+    from koboshi_runtime.trace_diff import DiffRow, TraceDiff
 
 
 def _choice(name: str, values: str) -> Callable[[Any], Any]:
@@ -75,6 +78,23 @@ def show(run: str, full: bool, as_json: bool) -> None:
 
 
 @traces.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def diff(a: str, b: str, as_json: bool) -> None:
+    """Show two runs beside each other: what they were given, what they did, and where they part.
+
+    Example: koboshi traces diff 4f2k9c1m @last
+    """
+    from koboshi_runtime.store import Store
+    from koboshi_runtime.trace_diff import compare
+
+    store = Store.open(open_home().traces)
+    first, second = (store.trajectory(store.resolve(run_ref(run))) for run in (a, b))
+    print_diff(compare(first, second), as_json=as_json)
+
+
+@traces.command()
 @click.argument("text")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -123,6 +143,23 @@ def export(runs: tuple[str, ...], form: str, purpose: str | None, outcome: str |
     for trajectory in chosen:
         if outcome is None or trajectory.outcome == outcome:
             click.echo(json.dumps(openai_record(trajectory) if form == "openai" else raw_record(trajectory)))
+
+
+def print_diff(found: "TraceDiff", *, as_json: bool) -> None:
+    """Print two runs beside each other, and on stderr where they part."""
+    from koboshi_runtime.trace_diff import diff_cells, diff_columns
+
+    if as_json:
+        rows = {key: [_as_json(row) for row in getattr(found, key)] for key in ("given", "steps", "ended")}
+        echo_json({"a": found.a, "b": found.b, "same": found.same, "parts_at": found.parts_at, **rows})
+        return
+    table(diff_columns(found), diff_cells(found))
+    parted = "They go the same way." if found.parts_at is None else f"They part at step {found.parts_at}."
+    progress(parted)
+
+
+def _as_json(row: "DiffRow") -> dict[str, Any]:
+    return {**row.model_dump(mode="json"), "same": row.same}
 
 
 def run_ref(given: str) -> str:

@@ -31,6 +31,7 @@ VERBS: Mapping[str, Verb] = {
     "tasks": Verb(f"{_HERE}.tasks:tasks", "Look at tasks, and make them."),
     "traces": Verb(f"{_HERE}.traces:traces", "Look at recorded runs."),
     "outcome": Verb(f"{_HERE}.outcome:outcome", "Label runs, and list those without a label."),
+    "why": Verb(f"{_HERE}.why:why", "Say in five lines why a run ended as it did, and what to do next."),
     "models": Verb(f"{_HERE}.models:models", "Add models, and choose the one that is live."),
     "policy": Verb(f"{_HERE}.policy:policy", "Look at the rules about tools."),
     "approvals": Verb(f"{_HERE}.approvals:approvals", "Answer the calls that wait for a person."),
