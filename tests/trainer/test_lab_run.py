@@ -64,6 +64,29 @@ def test_changed_input_remakes_what_stands_behind_it_and_nothing_else(tmp_path: 
     assert measured == {"success", "nat"}
 
 
+@pytest.mark.slow
+def test_seeds_of_the_chain_have_a_seeded_model_and_a_pool_each(tmp_path: Path, kit: SimpleNamespace) -> None:
+    text = EXPERIMENT.replace("seeds = [0, 1]", 'seeds = [0, 1]\nseeds_of = "chain"')
+    lab = open_lab(write_experiment(tmp_path / "e", kit, text=text))
+    titles = [step.title for step in lab.missing()]
+    assert [title for title in titles if title.startswith("train the")] == [
+        "train the seeded model, seed 0",
+        "train the seeded model, seed 1",
+    ]
+    assert run_lab(lab, tmp_path) == len(titles) == len(set(titles))
+    found = read_all(lab.results)
+    assert [pool.seed for pool in found.pools] == [0, 1]
+    assert len({pool.key for pool in found.pools}) == 2
+    seeded = {run.seed: run.model_hash for run in found.runs if run.arm == "seeded"}
+    assert sorted(seeded) == [0, 1]
+    assert len(set(seeded.values())) == 2
+    assert {run.seed for run in found.runs if run.arm == "base"} == {0}
+    report = make_report(lab.recipe.place.experiment, found)
+    assert report.missing == report.older == ()
+    assert "Pool of seed 1: " in page(report)
+    assert open_lab(lab.results.with_suffix(".toml")).missing() == []
+
+
 def test_report_says_what_lacks_and_what_is_older(tmp_path: Path, kit: SimpleNamespace) -> None:
     file = write_experiment(tmp_path / "e", kit, text=SMALL)
     lab = open_lab(file)

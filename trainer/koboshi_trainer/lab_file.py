@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, StringConstraints, ValidationError, model_validator
 
 from koboshi_runtime.config_values import DEFAULT_MODEL
 from koboshi_tools import Frozen, UsageError, hash_value
@@ -172,11 +172,16 @@ class Examination(Frozen):
 
 
 class Experiment(Frozen):
-    """The whole file. `seeds` are of the arms' fits, `reference` the arm that the others are compared with."""
+    """The whole file. `reference` is the arm that the others are compared with.
+
+    `seeds_of` says what a seed varies: the arms' fits over one seeded model and one pool, or the whole chain of seeded
+    model, pool and fits.
+    """
 
     name: Name
     question: str
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds_of: Literal["fits", "chain"] = "fits"
     reference: Name
     conditions: str = "plain"
     base: Base = Base()
@@ -188,6 +193,7 @@ class Experiment(Frozen):
     arm: tuple[Arm, ...] = Field(min_length=1)
     decoding: tuple[Decoding, ...] = ()
     evaluation: tuple[Examination, ...] = Field(min_length=1)
+    _whole: "Experiment | None" = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Experiment":
@@ -216,8 +222,38 @@ class Experiment(Frozen):
 
     @property
     def hash(self) -> str:
-        """The hash of all that the file says."""
-        return hash_value(self.model_dump(mode="json"))
+        """The hash of all that the file says, also of a part of it."""
+        return hash_value((self._whole or self).model_dump(mode="json"))
+
+    def parts(self) -> "tuple[Experiment, ...]":
+        """Return the experiments that share no model: one for each seed where a seed varies the whole chain."""
+        return tuple(map(self._of_seed, self.seeds)) if self.seeds_of == "chain" else (self,)
+
+    def _of_seed(self, seed: int) -> "Experiment":
+        fit = self.seeded.fit.model_copy(update={"seed": seed})
+        changed = {
+            "seeds": (seed,),
+            "seeded": self.seeded.model_copy(update={"fit": fit}),
+            "pool": self.pool.model_copy(update={"seed": seed}),
+        }
+        part = self.model_copy(update=changed)
+        part._whole = self
+        return part
+
+    @property
+    def pool_seed(self) -> int | None:
+        """The seed that a part's pool belongs to, None where one pool stands under all seeds."""
+        return self.seeds[0] if self._whole is not None else None
+
+    def has_seeds(self, arm: Arm, decoding: Decoding) -> bool:
+        """Say whether a seed changes what an arm answers: a model as it is answers greedily in one way only."""
+        trained = arm.method is not None or (arm.model == "seeded" and self.seeds_of == "chain")
+        return trained or decoding.temperature > 0
+
+    def seeds_measured(self, arm: Arm, decoding: Decoding) -> tuple[int, ...]:
+        """Return the seeds that an arm is measured under."""
+        first = (self._whole or self).seeds[:1]
+        return self.seeds if self.has_seeds(arm, decoding) else tuple(seed for seed in self.seeds if seed in first)
 
     def arm_named(self, name: str) -> Arm:
         """Return an arm; KeyError if there is none."""

@@ -87,7 +87,9 @@ class Maker:
         run = RunSettings(purpose=Purpose.ROLLOUT, seed=wanted.seed)
         dataset = self._dataset(runs, folder, self.seeded.file, run, rolled, self.recipe.dataset_settings)
         counted = PoolResult.model_validate_json((folder / _POOL_FILE).read_bytes())
-        return dataset, counted.model_copy(update=_counts(dataset) | {"experiment": self._place.experiment.hash})
+        experiment = self._place.experiment
+        named = {"experiment": experiment.hash, "seed": experiment.pool_seed}
+        return dataset, counted.model_copy(update=_counts(dataset) | named)
 
     def fitted(self, arm: Arm, seed: int) -> Trained:
         """Return the model of a trained arm under one seed."""

@@ -127,8 +127,3 @@ class Recipe:
     def run_seed(self, seed: int, decoding: Decoding) -> int:
         """Return the seed that runs are drawn with: greedy ones have none of their own."""
         return seed if decoding.temperature > 0 else 0
-
-    def seeds_of(self, arm: Arm, decoding: Decoding) -> tuple[int, ...]:
-        """Return the seeds that an arm is measured under: a model as it is answers greedily in one way only."""
-        seeds = self.place.experiment.seeds
-        return seeds if arm.method or decoding.temperature > 0 else seeds[:1]

@@ -56,7 +56,7 @@ class LabReport(Frozen):
     tables: tuple[Table, ...]
     fits: tuple[FitResult, ...]
     runs: tuple[RunsResult, ...]
-    pool: PoolResult | None
+    pools: tuple[PoolResult, ...]
     missing: tuple[str, ...]
     older: tuple[str, ...]
 
@@ -100,7 +100,7 @@ def make_report(experiment: Experiment, found: Found) -> LabReport:
         tables=tuple(table for evaluation in ordered if (table := _table(experiment, found, evaluation)).rows),
         fits=found.fits,
         runs=found.runs,
-        pool=found.pool,
+        pools=found.pools,
         missing=tuple(f"{arm} on {evaluation} ({way})" for arm, evaluation, way in sorted(asked - have)),
         older=tuple(sorted(set(older))),
     )
@@ -133,8 +133,7 @@ def _lines(experiment: Experiment, found: Found, evaluation: Examination) -> Ite
         for way in arm.decodings:
             results = by_cell.get((arm.name, way))
             if results:
-                seedless = arm.method is None and experiment.way(way).temperature == 0
-                yield from _lines_of(arm, way, results, seedless=seedless)
+                yield from _lines_of(arm, way, results, seedless=not experiment.has_seeds(arm, experiment.way(way)))
 
 
 def _lines_of(arm: Arm, way: str, results: dict[int, RunsResult], *, seedless: bool) -> Iterator[_Line]:

@@ -10,14 +10,14 @@ from koboshi_runtime.files import replace_file
 
 from .auroc import Auroc
 from .lab_report import LabReport, Row, Table
-from .lab_results import FitResult, RunsResult
+from .lab_results import FitResult, PoolResult, RunsResult
 from .lab_stats import Estimate
 
 
 def page(report: LabReport, plots: Sequence[str] = ()) -> str:
     """Return the whole page, with the names of the plots that lie beside it."""
     parts = [f"# {report.name}", report.question, *_notes(report), *map(_table, report.tables)]
-    parts += [_pool(report), _fits(report.fits), _guards(report.fits), _aurocs(report)]
+    parts += [*map(_pool, report.pools), _fits(report.fits), _guards(report.fits), _aurocs(report)]
     parts += [f"![{name}]({name})" for name in plots]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -25,7 +25,8 @@ def page(report: LabReport, plots: Sequence[str] = ()) -> str:
 def log_entry(report: LabReport, *, date: str, command: str) -> str:
     """Return the entry of the lab log: question, command, tables, what lacks."""
     parts = [f"## {date} · {report.question}", f"Made by `{command}`; seeds {_several(report.seeds)}."]
-    parts += [*_notes(report), *map(_table, report.tables), _pool(report), _guards(report.fits), _aurocs(report)]
+    parts += [*_notes(report), *map(_table, report.tables), *map(_pool, report.pools)]
+    parts += [_guards(report.fits), _aurocs(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -67,16 +68,15 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (name, f"{row.tasks} × {row.seeds}", _percent(row.success), over, invalid, f"{row.tokens_a_task:.0f}")
 
 
-def _pool(report: LabReport) -> str:
-    pool = report.pool
-    if pool is None:
-        return ""
+def _pool(pool: PoolResult) -> str:
+    of_seed = "" if pool.seed is None else f" of seed {pool.seed}"
     labels = ", ".join(f"{count} {label}" for label, count in sorted(pool.labels.items()))
     classes = ", ".join(f"{count} {name}" for name, count in sorted(pool.failure_classes.items()))
     left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(pool.excluded.items())) or "none"
+    solved = f"{100 * pool.successes / pool.runs:.1f} % successes, {pool.solved_tasks} tasks solved at least once"
     return (
-        f"Pool: {pool.runs} runs of {pool.tasks} train tasks, {100 * pool.successes / pool.runs:.1f} % successes, "
-        f"{pool.solved_tasks} tasks solved at least once; kept {labels} ({classes}), {pool.held_out} of them held out; "
+        f"Pool{of_seed}: {pool.runs} runs of {pool.tasks} train tasks, {solved}; "
+        f"kept {labels} ({classes}), {pool.held_out} of them held out; "
         f"left out: {left_out}. Seeded on {pool.demonstrations} demonstrations."
     )
 

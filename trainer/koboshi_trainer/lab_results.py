@@ -76,7 +76,10 @@ class RunsResult(Frozen):
 
 
 class PoolResult(Frozen):
-    """Of what the pool and the demonstrations are, and how often the seeded model solved a train task."""
+    """Of what the pool and the demonstrations are, and how often the seeded model solved a train task.
+
+    `seed` is None where one pool stands under all seeds.
+    """
 
     kind: Literal["pool"] = "pool"
     key: str
@@ -87,6 +90,7 @@ class PoolResult(Frozen):
     solved_tasks: int
     train: int
     held_out: int
+    seed: int | None = None
     labels: dict[str, int]
     failure_classes: dict[str, int]
     excluded: dict[str, int]
@@ -102,7 +106,7 @@ class Found(NamedTuple):
 
     fits: tuple[FitResult, ...]
     runs: tuple[RunsResult, ...]
-    pool: PoolResult | None
+    pools: tuple[PoolResult, ...]
 
 
 def fit_name(arm: str, seed: int) -> str:
@@ -115,7 +119,9 @@ def runs_name(arm: str, seed: int, evaluation: str, decoding: str) -> str:
     return f"{arm}.s{seed}.{evaluation}.{decoding}.json"
 
 
-POOL_NAME = "pool.json"
+def pool_name(seed: int | None) -> str:
+    """Return the file's name of a pool's result, of one seed or of all."""
+    return "pool.json" if seed is None else f"pool.s{seed}.json"
 
 
 def write_result(folder: Path, name: str, result: FitResult | RunsResult | PoolResult) -> None:
@@ -144,7 +150,7 @@ def read_all(folder: Path) -> Found:
     return Found(
         fits=tuple(one for one in found if isinstance(one, FitResult)),
         runs=tuple(one for one in found if isinstance(one, RunsResult)),
-        pool=next((one for one in found if isinstance(one, PoolResult)), None),
+        pools=tuple(one for one in found if isinstance(one, PoolResult)),
     )
 
 
