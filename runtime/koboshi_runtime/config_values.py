@@ -82,6 +82,21 @@ class GateSettings(Frozen):
     tasks: int = Field(default=300, ge=1)
 
 
+class NightlySettings(Frozen):
+    """`[nightly]`: when a night is worth its time, and what it may try.
+
+    A night needs `least_runs` labelled runs, `least_new` of them labelled since the last night. `rollout_tasks` counts
+    the train tasks of the project that are tried `samples` times each at `temperature` before the training; 0 tries
+    none.
+    """
+
+    least_runs: int = Field(default=60, ge=1)
+    least_new: int = Field(default=20, ge=1)
+    rollout_tasks: int = Field(default=0, ge=0)
+    samples: int = Field(default=4, ge=1)
+    temperature: float = Field(default=0.8, ge=0)
+
+
 class DiskSettings(Frozen):
     """`[disk]`: `max_model_gb` bounds a model file that is unpacked from a package (GB of 1,000,000,000 bytes).
 
@@ -127,5 +142,6 @@ class Settings(Frozen):
     run: RunSettings = RunSettings()
     train: TrainSettings = Field(default_factory=TrainSettings)
     gate: GateSettings = GateSettings()
+    nightly: NightlySettings = NightlySettings()
     disk: DiskSettings = DiskSettings()
     redact: RedactSettings = RedactSettings()

@@ -15,9 +15,10 @@ from koboshi_tools import Frozen, UsageError
 
 from .checkers import CommandChecker, ProjectCheck, SchemaCheck, SqlChecker
 from .checkers.specs import inner_path
+from .config_values import Settings
 
 FILE_NAME = "koboshi.toml"
-CONFIG_TABLES = frozenset({"model", "worker", "run", "train", "gate", "disk"})
+CONFIG_TABLES = frozenset(Settings.model_fields)
 DEFAULT_SYSTEM_PROMPT = (
     "You are a helpful assistant. Use the tools to find the answer, then say it in one short sentence."
 )

@@ -29,12 +29,13 @@ _WEIGHT = {"disagreement": 1.0, "unsure": 1.0, "tool": 0.7, "weak": 0.5, "new": 
 """Disagreement and doubt come from the run itself; rarity of its tools, weak signals and age only lean on them."""
 
 # Spelled out instead of `current_outcomes`, which would order the labels of every run in the store.
-_JUDGED = """(SELECT o.label FROM outcomes o WHERE o.run_id = r.run_id AND o.source <> 'weak' ORDER BY
+JUDGED = """(SELECT o.label FROM outcomes o WHERE o.run_id = r.run_id AND o.source <> 'weak' ORDER BY
   CASE o.source WHEN 'checker' THEN 0 WHEN 'project_check' THEN 1 WHEN 'person' THEN 2 ELSE 3 END,
   o.outcome_id DESC LIMIT 1)"""
+"""The label of the run `r` that counts, without weak signals; NULL where there is none."""
 
 _WAITING = f"""r.purpose = 'work' AND r.status IN ('finished', 'failed') AND r.end_reason <> 'outside'
-  AND coalesce({_JUDGED}, 'unknown') = 'unknown'
+  AND coalesce({JUDGED}, 'unknown') = 'unknown'
   AND NOT EXISTS (SELECT 1 FROM outcomes WHERE run_id = r.run_id AND source = 'person')"""
 
 # NOT INDEXED: read from the newest on, and stop at the limit, instead of sorting every work run.
@@ -50,13 +51,13 @@ FROM runs r NOT INDEXED WHERE {_WAITING} ORDER BY r.id DESC LIMIT ?
 _SIBLINGS = f"""
 SELECT count(*) AS runs, count(DISTINCT answer) AS answers, total(label = 'success') AS successes,
   total(label = 'failure') AS failures
-FROM (SELECT r.answer, {_JUDGED} AS label FROM runs r
+FROM (SELECT r.answer, {JUDGED} AS label FROM runs r
   WHERE r.purpose IN ('work', 'rollout') AND r.prompt_hash = ? AND NOT r.demonstration LIMIT 100)
 """
 
 _LABELLED = f"""
 SELECT count(*) FROM (SELECT DISTINCT c.run_id FROM tool_calls c JOIN runs r USING (run_id)
-  WHERE c.tool = ? AND coalesce({_JUDGED}, 'unknown') <> 'unknown' LIMIT {_ENOUGH})
+  WHERE c.tool = ? AND coalesce({JUDGED}, 'unknown') <> 'unknown' LIMIT {_ENOUGH})
 """
 
 

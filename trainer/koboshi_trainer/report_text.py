@@ -1,38 +1,24 @@
 """The demo's report for people: the same blocks on the terminal and as Markdown.
 
-What a model, task or tool wrote is shown in code blocks only, with everything that could act on a terminal escaped; in
-Markdown these are indented, since no text can close an indented block.
+What a model, task or tool wrote is shown in code blocks only, with everything that could act on a terminal escaped.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from koboshi_runtime.files import replace_file
 from koboshi_runtime.home import Home
 from koboshi_runtime.statistics import Interval
 from koboshi_runtime.text import plain
 
+from .blocks import Block, markdown_of, print_blocks
 from .demo_plan import TITLES, StageName
 from .report import Learning, Report, Score
 
 _SETS = {"test": "new wording", "test_shapes": "new question shapes"}
 _WIDTH = 140
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A part of the report: a title, sentences, then a table and lines that are shown as they are."""
-
-    title: str
-    text: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    code: tuple[str, ...] = ()
 
 
 def write_report(report: Report, home: Home) -> Path:
@@ -45,25 +31,12 @@ def write_report(report: Report, home: Home) -> Path:
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown."""
-    return "# Koboshi demo\n\n" + "\n\n".join(_markdown_block(block) for block in blocks(report)) + "\n"
+    return markdown_of("Koboshi demo", blocks(report))
 
 
 def print_report(report: Report, console: Console) -> None:
     """Print the report."""
-    for block in blocks(report):
-        console.print(Text(f"\n{block.title}", style="bold"))
-        for line in block.text:
-            console.print(Text(line))
-        if block.rows:
-            table = Table(box=None, pad_edge=False)
-            for column in block.columns:
-                table.add_column(column)
-            for row in block.rows:
-                table.add_row(*(Text(cell) for cell in row))
-            console.print(table)
-        for line in block.code:
-            # A command or path that is broken by the terminal's width could not be copied.
-            console.print(Text(f"  {line}"), soft_wrap=True)
+    print_blocks(blocks(report), console)
 
 
 def blocks(report: Report) -> tuple[Block, ...]:
@@ -201,18 +174,6 @@ def _seconds(report: Report) -> Block:
     rows = [(TITLES[StageName(stage)], f"{seconds:.0f} s") for stage, seconds in report.seconds.items()]
     rows.append(("all", f"{sum(report.seconds.values()) / 60:.1f} min"))
     return Block("What took how long", columns=("stage", "time"), rows=tuple(rows))
-
-
-def _markdown_block(block: Block) -> str:
-    parts = [f"## {block.title}"]
-    if block.text:
-        parts.append("  \n".join(block.text))
-    if block.rows:
-        lines = [block.columns, tuple("---" for _ in block.columns), *block.rows]
-        parts.append("\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in lines))
-    if block.code:
-        parts.append("\n".join(f"    {line}" for line in block.code))
-    return "\n\n".join(parts)
 
 
 def _percent(share: float | None) -> str:

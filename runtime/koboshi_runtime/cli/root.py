@@ -19,7 +19,7 @@ from . import verbs
 PLACE = "koboshi.project"
 _INTERRUPTED = 130
 # What a noun does when it is given alone; the first that it has.
-_BARE = ("list", "show", "queue", "check")
+_BARE = ("list", "show", "queue", "check", "status")
 
 
 def _keep_place(context: click.Context, _: click.Parameter, value: Path | None) -> None:

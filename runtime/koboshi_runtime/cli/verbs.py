@@ -51,6 +51,7 @@ VERBS: Mapping[str, Verb] = {
 _PLUGGED_HELP = {
     "demo": "Walk the whole loop on a small project, and report.",
     "lab": "Compare ways of learning, with intervals.",
+    "nightly": "Train at night, prove the result, and tell in the morning.",
     "train": "Train on what runs did, and prove the result.",
 }
 

@@ -4,29 +4,21 @@ The stages are `build`, `fit`, `export` and `gate`; each walks those before it, 
 the same command goes on where a killed one stopped.
 """
 
-import os
-import signal
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from koboshi_runtime.cli.context import echo_json, load_config_here, open_home, progress, project_dir
-from koboshi_runtime.cli.trust import ask_for_trust
-from koboshi_tools import RefusedError, UsageError
+from koboshi_runtime.cli.context import echo_json, progress
+from koboshi_tools import RefusedError
+
+from .training import plan_of, run_stages, workshop_here
 
 if TYPE_CHECKING:
-    from koboshi_runtime.config_values import TrainSettings
-
     from ..pipeline import Prepared, TrainResult
-    from ..stages import FitPlan
-    from ..workshop import Workshop
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Result = TypeVar("Result")
 
 _OPTIONS = (
     click.option("--method", type=click.Choice(["nat", "nut", "success", "kto"]), help="Default [train] method."),
@@ -74,8 +66,8 @@ def build(earlier: dict[str, Any], /, **given: Any) -> None:
     from ..pipeline import build_dataset_here
 
     flags = _merged(earlier, given)
-    with _workshop(flags) as workshop:
-        dataset = _run(build_dataset_here(workshop))
+    with workshop_here(_keys(flags)) as workshop:
+        dataset = run_stages(build_dataset_here(workshop))
     counts = dataset.manifest.counts
     if flags["as_json"]:
         echo_json({"path": str(dataset.path), **dataset.manifest.model_dump(mode="json")})
@@ -125,10 +117,10 @@ def _train_whole(flags: dict[str, Any]) -> None:
     from ..pipeline import train as train_here
     from .train_progress import Teller
 
-    with _workshop(flags) as workshop:
-        plan = _plan(workshop.settings.train)
+    with workshop_here(_keys(flags)) as workshop:
+        plan = plan_of(workshop.settings.train)
         work = train_here(workshop, plan, name=flags["name"], dataset=flags["dataset"], listener=Teller().listener)
-        result = _run(work)
+        result = run_stages(work)
     if flags["as_json"]:
         echo_json(result.model_dump(mode="json"))
     elif result.verdict is not None:
@@ -155,9 +147,11 @@ def _prepared(flags: dict[str, Any], *, exported: bool) -> "Prepared":
     from ..pipeline import prepare
     from .train_progress import Teller
 
-    with _workshop(flags) as workshop:
-        plan = _plan(workshop.settings.train)
-        return _run(prepare(workshop, plan, exported=exported, dataset=flags["dataset"], listener=Teller().listener))
+    with workshop_here(_keys(flags)) as workshop:
+        plan = plan_of(workshop.settings.train)
+        return run_stages(
+            prepare(workshop, plan, exported=exported, dataset=flags["dataset"], listener=Teller().listener)
+        )
 
 
 def _print_prepared(made: "Prepared", part: str, *, as_json: bool) -> None:
@@ -176,64 +170,6 @@ def _merged(earlier: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return {name: earlier[name] if value is None else value for name, value in given.items()}
 
 
-@contextmanager
-def _workshop(flags: dict[str, Any]) -> "Iterator[Workshop]":
-    from ..workshop import Workshop
-
-    settings = load_config_here(_keys(flags)).settings
-    folder = project_dir()
-    if folder is None:
-        raise UsageError(
-            "there is no project here to train for", hint="Make one with `koboshi init DIR`, or name it with -C DIR."
-        )
-    home = open_home()
-    ask_for_trust(home, folder)
-    _step_back(settings.train)
-    workshop = Workshop.open(home, folder, settings)
-    try:
-        yield workshop
-    finally:
-        workshop.close()
-
-
 def _keys(flags: dict[str, Any]) -> dict[str, Any]:
     train_keys = ("method", "epochs", "learning_rate", "rank", "batch_rows", "seed")
     return {f"train.{name}": flags[name] for name in train_keys} | {"gate.tasks": flags["gate_tasks"]}
-
-
-def _plan(settings: "TrainSettings") -> "FitPlan":
-    from ..fit_values import FitSettings
-    from ..methods import Assignment, Conditions, Method, loss_of
-    from ..stages import FitPlan
-
-    fit_settings = FitSettings(
-        r=settings.rank,
-        alpha=settings.alpha,
-        learning_rate=settings.learning_rate,
-        epochs=settings.epochs,
-        batch_rows=settings.batch_rows,
-        seed=settings.seed,
-    )
-    method = Method(settings.method)
-    assignment = Assignment(conditions=Conditions(classes=settings.classes), seed=settings.seed)
-    return FitPlan(method, loss_of(method, fit_settings), assignment)
-
-
-def _step_back(settings: "TrainSettings") -> None:
-    """Leave the processors to whoever works at the machine."""
-    import torch
-
-    os.nice(settings.nice)
-    torch.set_num_threads(settings.threads)
-
-
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    import asyncio
-
-    # asyncio would turn Ctrl-C into a request to its tasks, which waits for a whole fit to end.
-    signal.signal(signal.SIGINT, _interrupt)
-    return asyncio.run(work)
-
-
-def _interrupt(signal_number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

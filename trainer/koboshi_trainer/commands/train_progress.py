@@ -1,4 +1,4 @@
-"""What `koboshi train` says while it works: each stage as it begins, and now and then how much is left of it."""
+"""What trainings and nights say while they work: each stage as it begins, and now and then how much is left of it."""
 
 import time
 from collections.abc import Mapping
@@ -10,10 +10,13 @@ from ..pipeline import Listener
 
 _EVERY_S = 5.0
 _TITLES: Mapping[str, str] = {
+    "select": "select: choosing what to try",
+    "rollouts": "rollouts: trying train tasks",
     "build": "build: freezing what runs did",
     "fit": "fit: training an adapter",
     "export": "export: making the model's files",
     "parity": "parity: is the file the model that was trained?",
+    "report": "report: writing down what became of it",
     "gate": "gate: is it better than the current model?",
 }
 
