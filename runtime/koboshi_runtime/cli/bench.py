@@ -9,6 +9,7 @@ import click
 
 from koboshi_tools import UsageError
 
+from .completing import MODEL
 from .context import echo_json, load_config_here, open_home, progress, table
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ _SIDES = ("raw", "server", "plain")
 
 @click.command()
 @click.option("--pack", type=click.Choice(["shop", "arithmetic"]), default="shop", show_default=True, help="The tasks.")
-@click.option("--model", metavar="REF", help="current, previous, base, a name or a hash; default the live one.")
+@click.option(
+    "--model", type=MODEL, metavar="REF", help="current, previous, base, a name or a hash; default the live one."
+)
 @click.option("--tasks", type=click.IntRange(1), default=32, show_default=True, help="Tasks of each round.")
 @click.option("--pairs", type=click.IntRange(1), default=5, show_default=True, help="Rounds; medians are over them.")
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once; default [worker] parallel.")

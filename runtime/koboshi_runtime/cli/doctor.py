@@ -7,6 +7,7 @@ import click
 
 from koboshi_tools import KoboshiError, UsageError
 
+from .completing import MODEL
 from .context import echo_json, load_config_here, open_home, progress, table
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", metavar="REF", help="current, previous, base, a name or a hash; default the live one.")
+@click.option(
+    "--model", type=MODEL, metavar="REF", help="current, previous, base, a name or a hash; default the live one."
+)
 @click.option("--tune", is_flag=True, help="Measure how the model is loaded best, and keep that; takes minutes.")
 @click.option(
     "--reference",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .completing import MODEL
 from .context import echo_json, load_config_here, open_home, progress, project_dir, table
 from .trust import ask_for_trust
 
@@ -18,7 +19,7 @@ _EVERY_SECONDS = 5.0
 
 @click.command("eval")
 @click.option("--tasks", "file", required=True, type=click.Path(path_type=Path), help="The task file.")
-@click.option("--model", "ref", default=None, help="current, previous, base, a name, or a hash prefix.")
+@click.option("--model", "ref", type=MODEL, metavar="REF", help="current, previous, base, a name, or a hash prefix.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seeds the draws.")
 @click.option(
     "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 takes the likeliest token."

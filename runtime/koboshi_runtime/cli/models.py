@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .completing import MODEL
 from .context import echo_json, load_config_here, open_home, progress, table
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def list_command(as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("ref", default="current")
+@click.argument("ref", default="current", type=MODEL)
 @click.option("--verify", is_flag=True, help="Read the file whole and compare its hash.")
 @_JSON
 def show(ref: str, verify: bool, as_json: bool) -> None:
@@ -91,7 +92,7 @@ def add(source: str | None, name: str | None, sha256: str | None, template: str 
 
 
 @models.command()
-@click.argument("ref")
+@click.argument("ref", type=MODEL)
 @_JSON
 def promote(ref: str, as_json: bool) -> None:
     """Make a model live that the gate accepted, or that was live before.

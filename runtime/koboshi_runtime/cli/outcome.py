@@ -4,6 +4,7 @@ import getpass
 
 import click
 
+from koboshi_runtime.cli.completing import RUN
 from koboshi_runtime.cli.context import echo_json, open_home, progress, table
 from koboshi_runtime.cli.traces import run_ref
 
@@ -20,7 +21,7 @@ def outcome(context: click.Context) -> None:
 
 
 @outcome.command("set")
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.argument("label", type=click.Choice(["success", "failure", "unknown"]))
 @click.option("--why", default="", help="The reason, for whoever reads the label later.")
 @click.option("--who", default=None, help="Who says so, default the user's name.")

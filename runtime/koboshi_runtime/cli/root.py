@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..telemetry import force_off
 from . import verbs
@@ -50,6 +51,12 @@ class Root(click.Group):
             _add_place(found)
         return found
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the verbs and flags that begin with `incomplete`, importing none."""
+        named = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        flags = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=verbs.help_of(name)) for name in named), *flags]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs with their help, importing none."""
         with formatter.section("Commands"):
@@ -59,6 +66,9 @@ class Root(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb; a noun given alone lists."""
+        if ctx.resilient_parsing:
+            # The shell asks what could follow: a noun that was not finished is no error, and lists nothing.
+            return super().resolve_command(ctx, args)
         if args[0] not in (known := self.list_commands(ctx)) and not args[0].startswith("-"):
             raise click.exceptions.NoSuchCommand(args[0], possibilities=known, ctx=ctx)
         name, command, rest = super().resolve_command(ctx, args)

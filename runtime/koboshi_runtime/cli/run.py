@@ -11,6 +11,7 @@ import click
 
 from koboshi_tools import KoboshiError, UsageError
 
+from .completing import MODEL, RUN
 from .context import echo_json, load_config_here, open_home, progress, project_dir
 from .trust import ask_for_trust
 
@@ -55,7 +56,9 @@ class RunFlags:
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Cut the tail; default [run] top_p.")
 @click.option("--seed", type=int, help="The same seed gives the same runs; default [run] seed.")
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once; default as many as the worker has sequences.")
-@click.option("--model", metavar="REF", help="current, previous, base, a name or a hash; default the project's.")
+@click.option(
+    "--model", type=MODEL, metavar="REF", help="current, previous, base, a name or a hash; default the project's."
+)
 @click.option(
     "--purpose",
     type=click.Choice(["work", "rollout"]),
@@ -66,7 +69,7 @@ class RunFlags:
 @click.option("--policy", type=_FILE, multiple=True, metavar="FILE", help="A further policy file; may be repeated.")
 @click.option("--allow-command-checkers", is_flag=True, help="Let programs of checks/ judge runs.")
 @click.option("--fail-on-outcome", is_flag=True, help="Exit with 1 unless every run was a success.")
-@click.option("--resume", metavar="RUN", help="Go on with a run that was cut off.")
+@click.option("--resume", type=RUN, metavar="RUN", help="Go on with a run that was cut off.")
 @click.option("--unconstrained", is_flag=True, help="Let the model write calls freely; they are still validated.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a run.")
 def run(prompt: str | None, **options: Any) -> int:

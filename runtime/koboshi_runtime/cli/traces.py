@@ -1,13 +1,15 @@
-"""`koboshi traces`: list, show, compare, search and export what was recorded."""
+"""`koboshi traces`: list, show, compare, replay, search and export what was recorded."""
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from koboshi_runtime.cli.completing import MODEL, RUN
 from koboshi_runtime.cli.context import echo_json, open_home, progress, table
+from koboshi_runtime.cli.traces_replay import replay_command
 
 if TYPE_CHECKING:
     from koboshi_runtime.trace_diff import DiffRow, TraceDiff
@@ -33,7 +35,7 @@ def traces(context: click.Context) -> None:
 @_choice("split", "train dev gate test")
 @_choice("status", "running finished failed interrupted")
 @_choice("outcome", "success failure unknown")
-@click.option("--model", help="Only runs of this model, by name or hash.")
+@click.option("--model", type=MODEL, metavar="REF", help="Only runs of this model, by name or hash.")
 @click.option("--task", "task_id", help="Only runs of this task id.")
 @click.option("--tool", help="Only runs that called this tool.")
 @click.option("--text", help="Only runs that hold all of these words in one prompt, reply or call.")
@@ -57,7 +59,7 @@ def list_runs(as_json: bool, **wanted: Any) -> None:
 
 
 @traces.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--full", is_flag=True, help="Show long texts whole.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(run: str, full: bool, as_json: bool) -> None:
@@ -78,8 +80,8 @@ def show(run: str, full: bool, as_json: bool) -> None:
 
 
 @traces.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", type=RUN)
+@click.argument("b", type=RUN)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def diff(a: str, b: str, as_json: bool) -> None:
     """Show two runs beside each other: what they were given, what they did, and where they part.
@@ -115,7 +117,7 @@ def search(text: str, limit: int, as_json: bool) -> None:
 
 
 @traces.command()
-@click.argument("runs", nargs=-1)
+@click.argument("runs", nargs=-1, type=RUN)
 @click.option(
     "--format",
     "form",
@@ -145,13 +147,15 @@ def export(runs: tuple[str, ...], form: str, purpose: str | None, outcome: str |
             click.echo(json.dumps(openai_record(trajectory) if form == "openai" else raw_record(trajectory)))
 
 
-def print_diff(found: "TraceDiff", *, as_json: bool) -> None:
-    """Print two runs beside each other, and on stderr where they part."""
+def print_diff(found: "TraceDiff", *, as_json: bool, beside: Mapping[str, Any] | None = None) -> None:
+    """Print two runs beside each other, and on stderr where they part; `beside` joins the JSON."""
     from koboshi_runtime.trace_diff import diff_cells, diff_columns
 
     if as_json:
         rows = {key: [_as_json(row) for row in getattr(found, key)] for key in ("given", "steps", "ended")}
-        echo_json({"a": found.a, "b": found.b, "same": found.same, "parts_at": found.parts_at, **rows})
+        echo_json(
+            {"a": found.a, "b": found.b, "same": found.same, "parts_at": found.parts_at, **rows, **(beside or {})}
+        )
         return
     table(diff_columns(found), diff_cells(found))
     parted = "They go the same way." if found.parts_at is None else f"They part at step {found.parts_at}."
@@ -165,3 +169,6 @@ def _as_json(row: "DiffRow") -> dict[str, Any]:
 def run_ref(given: str) -> str:
     """Return the run that was named on the command line; `-` reads it from standard input."""
     return sys.stdin.readline().strip() if given == "-" else given
+
+
+traces.add_command(replay_command)

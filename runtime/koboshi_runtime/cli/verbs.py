@@ -44,6 +44,10 @@ VERBS: Mapping[str, Verb] = {
         f"{_HERE}.doctor:doctor", "Say what a model needs and what there is, and measure how it is loaded best."
     ),
     "config": Verb(f"{_HERE}.config:config", "Show the configuration and where it comes from."),
+    "completion": Verb(
+        f"{_HERE}.completion:completion",
+        "Print the script that completes koboshi's verbs, flags, runs and models in a shell.",
+    ),
     "db": Verb(f"{_HERE}.db:db", "Find and check the trace store."),
 }
 

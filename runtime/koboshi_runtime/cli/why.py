@@ -2,6 +2,7 @@
 
 import click
 
+from koboshi_runtime.cli.completing import RUN
 from koboshi_runtime.cli.context import echo_json, open_home
 from koboshi_runtime.cli.traces import run_ref
 
@@ -10,7 +11,7 @@ _WIDTH = 9
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def why(run: str, as_json: bool) -> None:
     """Say in five lines why a run ended as it did, and what to do next.
