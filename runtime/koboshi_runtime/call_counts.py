@@ -18,7 +18,7 @@ _HOUR_S, _MINUTE_S, _FRESH_S = 3600.0, 60.0, 1.0
 _RECENT = """
 SELECT c.idempotency_key, c.tool, c.intent_at, r.purpose FROM tool_calls c JOIN runs r USING (run_id)
 JOIN decisions d ON d.decision_id = (SELECT max(decision_id) FROM decisions WHERE call_id = c.call_id)
-WHERE c.intent_at > ? AND d.verdict IN ('allow', 'modify')
+WHERE c.intent_at > ? AND d.verdict IN ('allow', 'modify') AND r.imported IS NULL
 """
 
 

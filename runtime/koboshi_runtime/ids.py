@@ -25,6 +25,17 @@ def new_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(_ID_CHARACTERS))
 
 
+def id_of_hash(digest: str) -> str:
+    """Return the id that a hash (`sha256:` and hex digits) comes to, the same wherever it is made."""
+    number = int(digest.removeprefix("sha256:"), 16)
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in range(_ID_CHARACTERS))
+
+
+def is_id(text: str) -> bool:
+    """Return whether a text has the form of an id."""
+    return len(text) == _ID_CHARACTERS and set(text) <= set(_ALPHABET)
+
+
 def utc_now() -> str:
     """Return the time as ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -201,7 +201,13 @@ def m006_leaving(db: Database) -> None:
     _run_script(db, _LEAVING)
 
 
-SCHEMA_VERSION = 6
+@migrations()
+def m007_history(db: Database) -> None:
+    """Keep what had been said before the prompt of a run that was read from elsewhere."""
+    _run_script(db, "ALTER TABLE runs ADD COLUMN history TEXT;")
+
+
+SCHEMA_VERSION = 7
 """The number of migrations: what `PRAGMA user_version` says of a file that this koboshi wrote."""
 
 

@@ -14,6 +14,7 @@ from koboshi_policies import Decision
 from koboshi_tools import EffectClass, Frozen, ToolCall, ToolResult, ToolSpec
 
 from .model import PromptProfile, Reply
+from .talk import Remark
 
 
 class Purpose(StrEnum):
@@ -131,12 +132,16 @@ class TurnKind(StrEnum):
     INVALID = "invalid"
 
 
+FOREIGN = PromptProfile(template="foreign", tool_format="foreign")
+"""The profile of a run whose text is another program's: no template or tool format of ours can be found in it."""
+
+
 class RunHeader(Frozen):
     """What is known of a run before its first turn.
 
     `tools` are the names of what was offered; `system` and `tool_specs` are what the model was told of it. `versions`
     are the digests of those tools that have more than one version. `imported` names where a run was read from that no
-    model here made.
+    model here made, `history` is what had been said before its prompt.
     """
 
     prompt: str
@@ -160,6 +165,7 @@ class RunHeader(Frozen):
     tool_specs: tuple[ToolSpec, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     imported: str | None = None
+    history: tuple[Remark, ...] = ()
 
 
 class TurnRecord(Frozen):

@@ -1,6 +1,6 @@
 """The logged calls with what was decided about each, for who looks at policies and not at runs.
 
-A function that a task brought and nobody could execute was decided by no policy, and is left out.
+What no policy decided is left out: a function that a task brought and nobody could execute, and calls of imported runs.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ SELECT c.run_id, c.step_index, c.tool, c.arguments, c.intent_at, r.purpose, d.ve
 FROM tool_calls c JOIN runs r USING (run_id)
 JOIN decisions d ON d.decision_id = (SELECT max(decision_id) FROM decisions WHERE call_id = c.call_id)
 LEFT JOIN shadow_decisions s ON s.call_id = c.call_id
-WHERE c.intent_at >= ? AND NOT (c.tool_digest IS NULL AND c.transport IS 'not_executed')
+WHERE c.intent_at >= ? AND NOT (c.tool_digest IS NULL AND c.transport IS 'not_executed') AND r.imported IS NULL
 """
 
 

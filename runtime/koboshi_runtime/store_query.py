@@ -33,6 +33,7 @@ _CONDITIONS = {
     "project": "r.project = :project",
     "text": f"r.run_id IN ({_FOUND})",
     "since": "r.created_at >= :since",
+    "imported": "(r.imported IS NOT NULL) = :imported",
 }
 
 _SEARCH = f"""
@@ -166,4 +167,5 @@ def _run_row(row: sqlite3.Row, tools: tuple[str, ...]) -> RunRow:
         steps=row["steps"],
         calls=row["tool_calls"],
         tools=tools,
+        imported=unpack_optional(row["imported"]),
     )

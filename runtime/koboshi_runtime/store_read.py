@@ -86,6 +86,7 @@ def _header(row: sqlite3.Row, versions: dict[str, str]) -> RunHeader:
         demonstration=bool(row["demonstration"]),
         versions=versions,
         imported=unpack_optional(row["imported"]),
+        history=() if row["history"] is None else tuple(unpack_json(row["history"])),
         system=unpack_text(row["system"]),
         tool_specs=tuple(ToolSpec(**spec) for spec in unpack_json(row["tool_specs"])),
     )

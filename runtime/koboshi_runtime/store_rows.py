@@ -24,11 +24,12 @@ class RunFilter(Frozen):
     project: str | None = None
     text: str | None = None
     since: str | None = None
+    imported: bool | None = None
     limit: int | None = None
 
 
 class RunRow(Frozen):
-    """A run in a list; `tools` are the tools it called, each once."""
+    """A run in a list; `tools` are the tools it called, each once, `imported` what it was read from, if it was."""
 
     run_id: str
     created_at: str
@@ -45,6 +46,7 @@ class RunRow(Frozen):
     steps: int
     calls: int
     tools: tuple[str, ...]
+    imported: str | None = None
 
 
 class SearchHit(Frozen):

@@ -62,14 +62,18 @@ def insert(table: str, columns: Mapping[str, Column], *, conflict: str = "") -> 
     return Statement(sql.rstrip(), tuple(columns.values()))
 
 
-def start_run(run_id: str, header: RunHeader) -> list[Statement]:
-    """Return the statements that open a run, owned by this process; runs of a project share what they were told."""
+def start_run(run_id: str, header: RunHeader, *, created_at: str | None = None) -> list[Statement]:
+    """Return the statements that open a run, owned by this process; runs of a project share what they were told.
+
+    `created_at` is when it was made, ISO 8601 in UTC, where that is not now.
+    """
+    history = [remark.model_dump(mode="json") for remark in header.history]
     specs = pack_json([spec.model_dump(mode="json") for spec in header.tool_specs])
     system = pack_text(header.system)
     offer: dict[str, Column] = {"offer_hash": _offer_hash(system, specs), "system": system, "tool_specs": specs}
     columns: dict[str, Column] = {
         "run_id": run_id,
-        "created_at": utc_now(),
+        "created_at": created_at or utc_now(),
         "status": RunStatus.RUNNING,
         "owner": this_process(),
         "purpose": header.purpose,
@@ -92,8 +96,9 @@ def start_run(run_id: str, header: RunHeader) -> list[Statement]:
         "parent_run_id": header.parent_run_id,
         "demonstration": header.demonstration,
         "imported": pack_optional(header.imported),
+        "history": pack_json(history) if history else None,
         "redacted": redactor().finds(
-            [header.prompt, header.system, header.task, [s.parameters for s in header.tool_specs]]
+            [header.prompt, header.system, header.task, [s.parameters for s in header.tool_specs], history]
         ),
     }
     return [

@@ -9,10 +9,15 @@ import math
 from typing import Any, NoReturn
 
 
-def loads(text: str) -> Any:
-    """Return the value of one JSON text; ValueError says what is wrong with it."""
+def loads(text: str, *, any_text: bool = False) -> Any:
+    """Return the value of one JSON text; ValueError says what is wrong with it.
+
+    `any_text` takes strings that are no Unicode text as well: a stored output may hold bytes that are not UTF-8.
+    """
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+        if any_text:
+            return value
         text.encode()
         json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:

@@ -29,7 +29,8 @@ def run_cells(row: RunRow) -> tuple[str, ...]:
     """Return a run under `RUN_COLUMNS`, safe to print."""
     outcome = row.outcome if row.end_reason else row.status
     tools = plain(", ".join(row.tools), width=_SHOWN)
-    return (_short(row.run_id), _time(row.created_at), row.purpose, outcome, str(row.steps), tools, _cell(row.prompt))
+    purpose = f"{row.purpose}, imported" if row.imported else row.purpose
+    return (_short(row.run_id), _time(row.created_at), purpose, outcome, str(row.steps), tools, _cell(row.prompt))
 
 
 def hit_cells(hit: SearchHit) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ def run_lines(trajectory: Trajectory, *, full: bool = False) -> list[str]:
     """Return the lines that show a run; long texts are cut to 40 lines unless `full`."""
     header = trajectory.header
     lines = [
-        f"run {trajectory.run_id}  {trajectory.created_at}",
+        f"run {trajectory.run_id}  {trajectory.created_at}{_origin(header.imported)}",
         f"  {header.purpose} · {header.split} · {trajectory.outcome} · model {short_hash(header.model_hash)} · "
         f"seed {header.seed} · temperature {header.temperature:g}",
         "  prompt",
@@ -81,8 +82,9 @@ def decision_text(decision: Decision) -> str:
 
 
 def short_hash(model_hash: str) -> str:
-    """Return the beginning of a model's hash, as tables show it."""
-    return plain(model_hash).removeprefix("sha256:")[:SHORT_ID]
+    """Return the beginning of a model's hash, as tables show it; a model elsewhere has its name only, shown whole."""
+    shown = plain(model_hash)
+    return shown.removeprefix("sha256:")[:SHORT_ID] if shown.startswith("sha256:") else shown
 
 
 def _turn_lines(turn: TurnRecord, calls: Iterable[CallRecord], full: bool) -> list[str]:
@@ -125,3 +127,7 @@ def _short(run_id: str) -> str:
 
 def _time(created_at: str) -> str:
     return created_at[:19].replace("T", " ")
+
+
+def _origin(imported: str | None) -> str:
+    return f"  imported from {plain(imported)}" if imported else ""

@@ -60,7 +60,8 @@ class Counts(Frozen):
     """How many rows are of what; `excluded` counts runs by the reason why they are none.
 
     `marked_steps` counts the steps that a policy denied or changed or a person approved, `tool_versions` the rows by
-    tool and version, `sources` those that were told something from a place outside.
+    tool and version, `sources` those that were told something from a place outside, `imported` those that were read
+    from a file.
     """
 
     train: int
@@ -76,6 +77,7 @@ class Counts(Frozen):
     marked_steps: dict[str, int] = Field(default_factory=dict)
     tool_versions: dict[str, int] = Field(default_factory=dict)
     sources: dict[str, int] = Field(default_factory=dict)
+    imported: dict[str, int] = Field(default_factory=dict)
 
 
 class DatasetManifest(Frozen):
@@ -185,6 +187,7 @@ def _example(
         tool_versions=_tool_versions(trajectory),
         sources=outside_sources(trajectory),
         level=_level(header.task),
+        imported=header.imported,
         created_at=trajectory.created_at,
         model_hash=header.model_hash,
         prefix_ids=prefix,
@@ -260,6 +263,7 @@ def _counts(examples: tuple[Example, ...], settings: DatasetSettings, excluded: 
             f"{tool} {each.version}" for example in examples for tool, each in example.tool_versions.items()
         ),
         sources=_count(source for example in examples for source in example.sources),
+        imported=_count(example.imported for example in examples if example.imported),
     )
 
 

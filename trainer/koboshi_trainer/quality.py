@@ -74,9 +74,18 @@ def why_not(trajectory: Trajectory, *, evaluated: Set[str], weak_signals: bool) 
         return "unknown"
     if told_to_obey(trajectory):
         return "injected"
+    if _calls_what_was_not_offered(trajectory):
+        return "not_offered"
     if not weak_signals and all(outcome.source is OutcomeSource.WEAK for outcome in trajectory.outcomes):
         return "weak"
     return None
+
+
+def _calls_what_was_not_offered(trajectory: Trajectory) -> bool:
+    """Whether an imported run calls tools that its record does not define: a prompt of ours could not offer them."""
+    offered = {spec.name for spec in trajectory.header.tool_specs}
+    called = {record.intent.call.name for record in trajectory.calls}
+    return trajectory.header.imported is not None and not called <= offered
 
 
 def failure_class(trajectory: Trajectory) -> FailureClass | None:

@@ -49,7 +49,7 @@ class Example(Frozen):
 
     `users` holds the user segment's ids by condition, under `NO_CONDITION` those without one. `task_hash` is the hash
     of the normalised prompt; `failure_class` is None for a success. `tool_versions` holds the version of each tool that
-    was called, `sources` the places outside that the run was told something from.
+    was called, `sources` the places outside that the run was told something from, `imported` the one it was read from.
     """
 
     run_id: str
@@ -63,6 +63,7 @@ class Example(Frozen):
     tool_versions: dict[str, ToolVersion] = Field(default_factory=dict)
     sources: tuple[str, ...] = ()
     level: str | None = None
+    imported: str | None = None
     created_at: str
     model_hash: str
     prefix_ids: tuple[int, ...]

@@ -23,6 +23,7 @@ from .dataset import Dataset, DatasetSettings, build_dataset
 from .export import ExportManifest, StageName, export
 from .fit import fit
 from .fit_values import FitReport, FitSettings, OnProgress
+from .imported import encoded
 from .master import MasterManifest, make_master
 from .methods import Assignment, Method, assign
 from .rows import Example, TokenRow
@@ -47,8 +48,9 @@ async def build(home: Home, model: Model, settings: DatasetSettings | None = Non
     Raises DatasetError if no run can be learnt from, StoreError if the store cannot be read.
     """
     settings = settings or DatasetSettings()
-    trajectories, evaluated = _copy_rows(home)
     profile = tuned_profile(model.info.profile)
+    stored, evaluated = _copy_rows(home)
+    trajectories = await encoded(stored, model, profile)
     segment = await user_segments(trajectories, model, profile, settings.conditions)
     return build_dataset(trajectories, segment, home.datasets, settings=settings, evaluated=evaluated)
 

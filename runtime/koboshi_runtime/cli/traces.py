@@ -1,6 +1,5 @@
-"""`koboshi traces`: list, show, compare, replay, search and export what was recorded."""
+"""`koboshi traces`: list, show, compare, replay and search what was recorded."""
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ import click
 
 from koboshi_runtime.cli.completing import MODEL, RUN
 from koboshi_runtime.cli.context import echo_json, open_home, progress, table
+from koboshi_runtime.cli.traces_move import export, import_command
 from koboshi_runtime.cli.traces_replay import replay_command
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def traces(context: click.Context) -> None:
 @click.option("--tool", help="Only runs that called this tool.")
 @click.option("--text", help="Only runs that hold all of these words in one prompt, reply or call.")
 @click.option("--since", help="Only runs from this time on, ISO 8601 in UTC.")
+@click.option("--imported/--own", default=None, help="Only runs that were imported, or only those made here.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_runs(as_json: bool, **wanted: Any) -> None:
@@ -67,8 +68,8 @@ def show(run: str, full: bool, as_json: bool) -> None:
 
     Example: koboshi traces show @last
     """
+    from koboshi_runtime.interchange.raw import raw_record
     from koboshi_runtime.store import Store
-    from koboshi_runtime.trace_export import raw_record
     from koboshi_runtime.trace_view import run_lines
 
     store = Store.open(open_home().traces)
@@ -116,37 +117,6 @@ def search(text: str, limit: int, as_json: bool) -> None:
     table(HIT_COLUMNS, [hit_cells(hit) for hit in hits])
 
 
-@traces.command()
-@click.argument("runs", nargs=-1, type=RUN)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["openai", "trajectory"]),
-    default="openai",
-    show_default=True,
-    help="openai is messages and tools, trajectory all that is stored.",
-)
-@_choice("purpose", "work rollout eval gate bench canary")
-@_choice("outcome", "success failure unknown")
-def export(runs: tuple[str, ...], form: str, purpose: str | None, outcome: str | None) -> None:
-    """Write runs as JSON Lines: OpenAI messages and tools, or the raw trajectory.
-
-    Example: koboshi traces export --outcome success > good.jsonl
-    """
-    from koboshi_runtime.records import Purpose
-    from koboshi_runtime.store import Store
-    from koboshi_runtime.trace_export import openai_record, raw_record
-
-    store = Store.open(open_home().traces)
-    if runs:
-        chosen = (store.trajectory(store.resolve(run_ref(run))) for run in runs)
-    else:
-        chosen = (each for each in store.iter_trajectories([Purpose(purpose)] if purpose else []))
-    for trajectory in chosen:
-        if outcome is None or trajectory.outcome == outcome:
-            click.echo(json.dumps(openai_record(trajectory) if form == "openai" else raw_record(trajectory)))
-
-
 def print_diff(found: "TraceDiff", *, as_json: bool, beside: Mapping[str, Any] | None = None) -> None:
     """Print two runs beside each other, and on stderr where they part; `beside` joins the JSON."""
     from koboshi_runtime.trace_diff import diff_cells, diff_columns
@@ -171,4 +141,6 @@ def run_ref(given: str) -> str:
     return sys.stdin.readline().strip() if given == "-" else given
 
 
+traces.add_command(export)
+traces.add_command(import_command)
 traces.add_command(replay_command)
