@@ -207,7 +207,54 @@ def m007_history(db: Database) -> None:
     _run_script(db, "ALTER TABLE runs ADD COLUMN history TEXT;")
 
 
-SCHEMA_VERSION = 7
+_COUNTING = """SELECT r.id, o.label, o.source, o.outcome_id FROM standing_outcomes o JOIN runs r USING (run_id)
+    WHERE o.run_id = {run_id} ORDER BY CASE o.source WHEN 'checker' THEN 0 WHEN 'project_check' THEN 1
+    WHEN 'person' THEN 2 WHEN 'event' THEN 3 ELSE 4 END, o.outcome_id DESC LIMIT 1"""
+
+_VERDICTS = f"""
+CREATE TABLE retractions (
+  outcome_id INTEGER PRIMARY KEY REFERENCES outcomes (outcome_id) ON DELETE CASCADE, who TEXT NOT NULL,
+  created_at TEXT NOT NULL
+);
+CREATE VIEW standing_outcomes AS SELECT * FROM outcomes WHERE outcome_id NOT IN (SELECT outcome_id FROM retractions);
+CREATE TABLE verdicts (
+  id INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE, label TEXT NOT NULL, source TEXT NOT NULL,
+  outcome_id INTEGER NOT NULL
+);
+INSERT INTO verdicts SELECT r.id, c.label, c.source, (SELECT max(outcome_id) FROM outcomes o
+  WHERE (o.run_id, o.source) = (c.run_id, c.source)) FROM current_outcomes c JOIN runs r USING (run_id);
+CREATE TRIGGER verdicts_follow_outcomes AFTER INSERT ON outcomes BEGIN
+  INSERT OR REPLACE INTO verdicts {_COUNTING.format(run_id="new.run_id")};
+END;
+CREATE TRIGGER verdicts_follow_retractions AFTER INSERT ON retractions BEGIN
+  DELETE FROM verdicts WHERE id =
+    (SELECT r.id FROM outcomes o JOIN runs r USING (run_id) WHERE o.outcome_id = new.outcome_id);
+  INSERT INTO verdicts
+    {_COUNTING.format(run_id="(SELECT run_id FROM outcomes WHERE outcome_id = new.outcome_id)")};
+END;
+DROP VIEW current_outcomes;
+CREATE VIEW current_outcomes AS
+SELECT o.run_id, o.label, o.source, o.who, o.rationale, o.score, o.created_at
+FROM verdicts v JOIN outcomes o USING (outcome_id);
+CREATE TABLE run_tools (
+  tool TEXT NOT NULL, id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE, PRIMARY KEY (tool, id)
+) WITHOUT ROWID;
+CREATE INDEX run_tools_by_run ON run_tools (id);
+INSERT OR IGNORE INTO run_tools SELECT c.tool, r.id FROM tool_calls c JOIN runs r USING (run_id);
+CREATE TRIGGER run_tools_follow_calls AFTER INSERT ON tool_calls BEGIN
+  INSERT OR IGNORE INTO run_tools SELECT new.tool, id FROM runs WHERE run_id = new.run_id;
+END;
+CREATE INDEX runs_listed ON runs (id, purpose, split, status, model_hash);
+"""
+
+
+@migrations()
+def m008_verdicts(db: Database) -> None:
+    """Let a person take a label back, and keep what lists of many runs filter by: the verdict, the tools, the facts."""
+    _run_script(db, _VERDICTS)
+
+
+SCHEMA_VERSION = 8
 """The number of migrations: what `PRAGMA user_version` says of a file that this koboshi wrote."""
 
 

@@ -34,6 +34,7 @@ from .store_owner import is_alive, this_process
 from .store_queue import count_unlabelled, label_queue
 from .store_recorder import RunRecorder
 from .store_rows import CheckReport, JobRow, JobStatus, ModelRow, QueueRow, RunFilter, RunRow, SearchHit
+from .store_runs import list_runs
 from .store_write import TRANSITIONS, Statement
 from .store_writer import Writer, connect_for_writing
 
@@ -98,6 +99,10 @@ class Store:
     def add_outcome(self, run_id: str, outcome: Outcome) -> None:
         """Append a label to a run; durable on return."""
         self._write(write.add_outcome(run_id, outcome))
+
+    def take_back_label(self, run_id: str, who: str) -> None:
+        """Take back the last label that a person gave a run; durable on return. Raises StoreRuleError without one."""
+        self._write(write.take_back_label(run_id, who))
 
     def claim(self, run_id: str) -> bool:
         """Take up an unfinished run for this process; False if another live process holds it or took it first."""
@@ -173,7 +178,7 @@ class Store:
     def runs(self, wanted: RunFilter | None = None) -> list[RunRow]:
         """Return the runs that `wanted` describes, the newest first."""
         with self._reading() as db:
-            return query.list_runs(db, wanted or RunFilter())
+            return list_runs(db, wanted or RunFilter()).rows
 
     def search(self, text: str, limit: int = 50) -> list[SearchHit]:
         """Return where all words of `text` occur in prompts, answers, replies, arguments and results."""

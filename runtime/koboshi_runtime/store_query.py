@@ -1,4 +1,4 @@
-"""Questions over many runs: lists, search, short ids, and the health of the file.
+"""Questions over many runs: search, short ids, models, jobs, and the health of the file.
 
 Functions here take an open read-only connection with `sqlite3.Row` rows. The order of runs is the order of writing, the
 newest first, whatever the clock said.
@@ -10,31 +10,12 @@ from collections.abc import Sequence
 from koboshi_tools import UsageError
 
 from .records import Purpose, Split
-from .store_codecs import Column, unpack_json, unpack_optional, unpack_text
-from .store_rows import JobRow, ModelRow, RunFilter, RunRow, SearchHit
+from .store_codecs import unpack_json, unpack_text
+from .store_rows import JobRow, ModelRow, SearchHit
+from .store_runs import quote_words
 
 _MATCHES_SHOWN = 10
 _EXCERPT_WORDS = 24
-
-_FOUND = """
-SELECT run_id FROM runs WHERE id IN (SELECT rowid FROM runs_fts WHERE runs_fts MATCH :text)
-UNION SELECT run_id FROM steps WHERE step_id IN (SELECT rowid FROM steps_fts WHERE steps_fts MATCH :text)
-UNION SELECT run_id FROM tool_calls WHERE call_id IN (SELECT rowid FROM tool_calls_fts WHERE tool_calls_fts MATCH :text)
-"""
-
-_CONDITIONS = {
-    "purpose": "r.purpose = :purpose",
-    "split": "r.split = :split",
-    "status": "r.status = :status",
-    "outcome": "v.outcome = :outcome",
-    "model": "(v.model = :model OR r.model_hash = :model)",
-    "task_id": "r.task_id = :task_id",
-    "tool": "r.run_id IN (SELECT run_id FROM tool_calls WHERE tool = :tool)",
-    "project": "r.project = :project",
-    "text": f"r.run_id IN ({_FOUND})",
-    "since": "r.created_at >= :since",
-    "imported": "(r.imported IS NOT NULL) = :imported",
-}
 
 _SEARCH = f"""
 SELECT run_id, step_index, place AS "where", CAST(excerpt AS BLOB) AS excerpt FROM (
@@ -48,26 +29,6 @@ SELECT run_id, step_index, place AS "where", CAST(excerpt AS BLOB) AS excerpt FR
   WHERE tool_calls_fts MATCH :text
 ) ORDER BY run DESC, step_index, place LIMIT :limit
 """
-
-
-def quote_words(text: str) -> str:
-    """Return an FTS5 query for all words of `text`, each taken literally."""
-    return " ".join(f'"{word.replace(chr(34), chr(34) * 2)}"' for word in text.replace("\0", " ").split())
-
-
-def list_runs(db: sqlite3.Connection, wanted: RunFilter) -> list[RunRow]:
-    """Return the runs that `wanted` describes, the newest first."""
-    values: dict[str, Column] = {k: v for k, v in wanted.model_dump().items() if v is not None}
-    conditions = [_CONDITIONS[name] for name in values if name in _CONDITIONS]
-    if wanted.text is not None:
-        values["text"] = quote_words(wanted.text)
-    sql = (
-        "SELECT r.*, v.model, v.outcome, v.steps, v.tool_calls FROM runs r JOIN run_overview v USING (run_id) "
-        f"WHERE {' AND '.join(conditions) or '1'} ORDER BY r.id DESC LIMIT :limit"
-    )
-    return [
-        _run_row(row, _tools(db, row["run_id"])) for row in db.execute(sql, {**values, "limit": wanted.limit or -1})
-    ]
 
 
 def list_run_ids(
@@ -143,29 +104,3 @@ def count_rows(db: sqlite3.Connection) -> dict[str, int]:
     """Return how many runs and steps there are, and calls in doubt."""
     tables = {"runs": "runs", "steps": "steps", "in_doubt": "in_doubt_calls"}
     return {name: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for name, table in tables.items()}
-
-
-def _tools(db: sqlite3.Connection, run_id: str) -> tuple[str, ...]:
-    rows = db.execute("SELECT tool FROM tool_calls WHERE run_id = ? GROUP BY tool ORDER BY min(call_id)", (run_id,))
-    return tuple(unpack_text(row["tool"]) for row in rows)
-
-
-def _run_row(row: sqlite3.Row, tools: tuple[str, ...]) -> RunRow:
-    return RunRow(
-        run_id=row["run_id"],
-        created_at=row["created_at"],
-        status=row["status"],
-        purpose=row["purpose"],
-        split=row["split"],
-        outcome=row["outcome"],
-        model=unpack_text(row["model"]),
-        model_hash=row["model_hash"],
-        task_id=unpack_optional(row["task_id"]),
-        prompt=unpack_text(row["prompt"]),
-        answer=unpack_optional(row["answer"]),
-        end_reason=row["end_reason"],
-        steps=row["steps"],
-        calls=row["tool_calls"],
-        tools=tools,
-        imported=unpack_optional(row["imported"]),
-    )

@@ -28,22 +28,19 @@ _HALF_NEW = 200
 _WEIGHT = {"disagreement": 1.0, "unsure": 1.0, "tool": 0.7, "weak": 0.5, "new": 0.2}
 """Disagreement and doubt come from the run itself; rarity of its tools, weak signals and age only lean on them."""
 
-# Spelled out instead of `current_outcomes`, which would order the labels of every run in the store.
-JUDGED = """(SELECT o.label FROM outcomes o WHERE o.run_id = r.run_id AND o.source <> 'weak' ORDER BY
-  CASE o.source WHEN 'checker' THEN 0 WHEN 'project_check' THEN 1 WHEN 'person' THEN 2 ELSE 3 END,
-  o.outcome_id DESC LIMIT 1)"""
+JUDGED = "(SELECT v.label FROM verdicts v WHERE v.id = r.id AND v.source <> 'weak')"
 """The label of the run `r` that counts, without weak signals; NULL where there is none."""
 
 _WAITING = f"""r.purpose = 'work' AND r.status IN ('finished', 'failed') AND r.end_reason <> 'outside'
   AND coalesce({JUDGED}, 'unknown') = 'unknown'
-  AND NOT EXISTS (SELECT 1 FROM outcomes WHERE run_id = r.run_id AND source = 'person')"""
+  AND NOT EXISTS (SELECT 1 FROM standing_outcomes WHERE run_id = r.run_id AND source = 'person')"""
 
 # NOT INDEXED: read from the newest on, and stop at the limit, instead of sorting every work run.
 _NEWEST = f"""
 SELECT r.id, r.run_id, r.created_at, r.prompt, r.prompt_hash, r.answer,
   (SELECT sum(mean_logprob * reply_tokens) / sum(reply_tokens) FROM steps
     WHERE run_id = r.run_id AND mean_logprob NOT NULL) AS mean_logprob,
-  (SELECT o.rationale FROM outcomes o WHERE o.run_id = r.run_id AND o.source = 'weak'
+  (SELECT o.rationale FROM standing_outcomes o WHERE o.run_id = r.run_id AND o.source = 'weak'
     ORDER BY o.outcome_id DESC LIMIT 1) AS weak
 FROM runs r NOT INDEXED WHERE {_WAITING} ORDER BY r.id DESC LIMIT ?
 """
@@ -56,8 +53,8 @@ FROM (SELECT r.answer, {JUDGED} AS label FROM runs r
 """
 
 _LABELLED = f"""
-SELECT count(*) FROM (SELECT DISTINCT c.run_id FROM tool_calls c JOIN runs r USING (run_id)
-  WHERE c.tool = ? AND coalesce({JUDGED}, 'unknown') <> 'unknown' LIMIT {_ENOUGH})
+SELECT count(*) FROM (SELECT 1 FROM run_tools r WHERE r.tool = ?
+  AND coalesce({JUDGED}, 'unknown') <> 'unknown' LIMIT {_ENOUGH})
 """
 
 

@@ -178,7 +178,7 @@ def _result(row: sqlite3.Row) -> ToolResult | None:
 
 
 def _outcomes(db: sqlite3.Connection, run_id: str) -> tuple[Outcome, ...]:
-    rows = db.execute("SELECT * FROM outcomes WHERE run_id = ? ORDER BY outcome_id", (run_id,))
+    rows = db.execute("SELECT * FROM standing_outcomes WHERE run_id = ? ORDER BY outcome_id", (run_id,))
     return tuple(_outcome(row) for row in rows)
 
 

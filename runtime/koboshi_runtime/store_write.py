@@ -296,6 +296,18 @@ def add_outcome(run_id: str, outcome: Outcome) -> list[Statement]:
     return [insert("outcomes", columns)]
 
 
+def take_back_label(run_id: str, who: str) -> list[Statement]:
+    """Return the statement that takes back the last standing label that a person gave a run; both stay stored."""
+    return [
+        Statement(
+            "INSERT INTO retractions SELECT max(outcome_id), ?, ? FROM standing_outcomes "
+            "WHERE run_id = ? AND source = 'person' HAVING max(outcome_id) NOT NULL",
+            (pack_text(who), utc_now(), run_id),
+            must_change=f"No person's label of run {run_id} stands.",
+        )
+    ]
+
+
 def keep_thread_state(run_id: str, state: bytes) -> list[Statement]:
     """Return the statement that keeps the latest thread state of a run that has not ended."""
     return [

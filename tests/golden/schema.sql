@@ -74,12 +74,6 @@ END;
 CREATE TABLE thread_state (
   run_id TEXT PRIMARY KEY REFERENCES runs (run_id) ON DELETE CASCADE, state BLOB NOT NULL, updated_at TEXT NOT NULL
 );
-CREATE VIEW current_outcomes AS
-SELECT run_id, label, source, who, rationale, score, created_at FROM (
-  SELECT *, row_number() OVER (PARTITION BY run_id ORDER BY
-    CASE source WHEN 'checker' THEN 0 WHEN 'project_check' THEN 1 WHEN 'person' THEN 2 WHEN 'event' THEN 3 ELSE 4 END,
-    outcome_id DESC) AS place FROM outcomes
-) WHERE place = 1;
 CREATE VIEW run_overview AS
 SELECT r.run_id, r.created_at, r.purpose, r.split, r.status, coalesce(m.name, r.model_hash) AS model,
   coalesce(o.label, 'unknown') AS outcome, o.source AS outcome_source, r.end_reason, r.task_id,
@@ -176,3 +170,36 @@ CREATE INDEX tool_calls_by_digest ON tool_calls (tool_digest, intent_at);
 CREATE TABLE forgotten (
   run_id TEXT PRIMARY KEY, reason TEXT NOT NULL, who TEXT NOT NULL, learnt_by TEXT NOT NULL, forgotten_at TEXT NOT NULL
 );
+CREATE TABLE retractions (
+  outcome_id INTEGER PRIMARY KEY REFERENCES outcomes (outcome_id) ON DELETE CASCADE, who TEXT NOT NULL,
+  created_at TEXT NOT NULL
+);
+CREATE VIEW standing_outcomes AS SELECT * FROM outcomes WHERE outcome_id NOT IN (SELECT outcome_id FROM retractions);
+CREATE TABLE verdicts (
+  id INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE, label TEXT NOT NULL, source TEXT NOT NULL,
+  outcome_id INTEGER NOT NULL
+);
+CREATE TRIGGER verdicts_follow_outcomes AFTER INSERT ON outcomes BEGIN
+  INSERT OR REPLACE INTO verdicts SELECT r.id, o.label, o.source, o.outcome_id FROM standing_outcomes o JOIN runs r USING (run_id)
+    WHERE o.run_id = new.run_id ORDER BY CASE o.source WHEN 'checker' THEN 0 WHEN 'project_check' THEN 1
+    WHEN 'person' THEN 2 WHEN 'event' THEN 3 ELSE 4 END, o.outcome_id DESC LIMIT 1;
+END;
+CREATE TRIGGER verdicts_follow_retractions AFTER INSERT ON retractions BEGIN
+  DELETE FROM verdicts WHERE id =
+    (SELECT r.id FROM outcomes o JOIN runs r USING (run_id) WHERE o.outcome_id = new.outcome_id);
+  INSERT INTO verdicts
+    SELECT r.id, o.label, o.source, o.outcome_id FROM standing_outcomes o JOIN runs r USING (run_id)
+    WHERE o.run_id = (SELECT run_id FROM outcomes WHERE outcome_id = new.outcome_id) ORDER BY CASE o.source WHEN 'checker' THEN 0 WHEN 'project_check' THEN 1
+    WHEN 'person' THEN 2 WHEN 'event' THEN 3 ELSE 4 END, o.outcome_id DESC LIMIT 1;
+END;
+CREATE VIEW current_outcomes AS
+SELECT o.run_id, o.label, o.source, o.who, o.rationale, o.score, o.created_at
+FROM verdicts v JOIN outcomes o USING (outcome_id);
+CREATE TABLE run_tools (
+  tool TEXT NOT NULL, id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE, PRIMARY KEY (tool, id)
+) WITHOUT ROWID;
+CREATE INDEX run_tools_by_run ON run_tools (id);
+CREATE TRIGGER run_tools_follow_calls AFTER INSERT ON tool_calls BEGIN
+  INSERT OR IGNORE INTO run_tools SELECT new.tool, id FROM runs WHERE run_id = new.run_id;
+END;
+CREATE INDEX runs_listed ON runs (id, purpose, split, status, model_hash);

@@ -1,5 +1,7 @@
 import itertools
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from koboshi_runtime.records import (
     Split,
     Trajectory,
 )
-from koboshi_runtime.store import RunFilter, Store
+from koboshi_runtime.store import RunFilter, Store, StoreRuleError
+from koboshi_runtime.store_runs import list_runs
 from koboshi_tools import ToolResult, ToolVerdict, Transport, UsageError
 
 OTHER = "sha256:" + "cd" * 32
@@ -169,3 +172,54 @@ def test_the_view_and_the_value_agree_on_the_outcome(
     record(store, run_id, header(), outcomes=tuple(outcomes))
     found: Trajectory = store.trajectory(run_id)
     assert store.runs(RunFilter(limit=1))[0].outcome == found.outcome
+
+
+def test_a_label_taken_back_counts_no_more_and_the_one_before_it_counts_again(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "traces.db")
+    record(store, "r", header("Judge me"), outcomes=(label(OutcomeLabel.FAILURE, OutcomeSource.EVENT),))
+    store.add_outcome("r", label(OutcomeLabel.SUCCESS, OutcomeSource.PERSON))
+    assert store.runs(RunFilter(outcome=OutcomeLabel.SUCCESS))[0].run_id == "r"
+    store.take_back_label("r", "ann")
+    assert store.runs()[0].outcome is OutcomeLabel.FAILURE
+    assert [each.source for each in store.trajectory("r").outcomes] == [OutcomeSource.EVENT]
+    with pytest.raises(StoreRuleError, match="No person's label"):
+        store.take_back_label("r", "ann")
+
+
+def test_the_verdicts_of_an_older_file_are_those_of_its_outcomes(tmp_path: Path) -> None:
+    path = tmp_path / "traces.db"
+    store = Store.open(path)
+    record(store, "r", header("Judge me"), outcomes=(label(OutcomeLabel.SUCCESS),), calls=(("sql", OK),))
+    record(store, "s", header("And me"), outcomes=(label(OutcomeLabel.FAILURE, OutcomeSource.WEAK),))
+    store.close()
+    before = "DROP VIEW current_outcomes; CREATE VIEW current_outcomes AS SELECT * FROM outcomes;"
+    gone = "".join(
+        f"DROP {kind} {name};"
+        for kind, name in (
+            *(("TRIGGER", name) for name in ("verdicts_follow_outcomes", "verdicts_follow_retractions")),
+            *(("TRIGGER", "run_tools_follow_calls"), ("INDEX", "runs_listed"), ("VIEW", "standing_outcomes")),
+            *(("TABLE", name) for name in ("retractions", "verdicts", "run_tools")),
+        )
+    )
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"{before}{gone}DELETE FROM _sqlite_migrations WHERE name LIKE '%_verdicts';")
+        db.execute("PRAGMA user_version = 1")
+    store = Store.open(path)
+    assert {row.run_id: (row.outcome, row.tools) for row in store.runs()} == {
+        "r": (OutcomeLabel.SUCCESS, ("sql",)),
+        "s": (OutcomeLabel.FAILURE, ()),
+    }
+    assert [row.run_id for row in store.runs(RunFilter(tool="sql"))] == ["r"]
+
+
+def test_pages_follow_each_other_and_meet_no_run_twice(store: Store) -> None:
+    first = store.runs(RunFilter(limit=3))
+    second = store.runs(RunFilter(limit=3, before=first[-1].run_id))
+    assert [row.run_id for row in (*first, *second)] == ["eeee1", "dddd2", "dddd1", "cccc1", "bbbb1", "aaaa2"]
+    assert [row.run_id for row in store.runs(RunFilter(after="dddd2"))] == ["eeee1"]
+
+
+def test_a_text_is_looked_for_in_its_newest_places_first(store: Store) -> None:
+    with store.reading() as db:
+        page = list_runs(db, RunFilter(text="Count"), hits=1)
+    assert ([row.run_id for row in page.rows], page.whole) == (["aaaa2"], False)

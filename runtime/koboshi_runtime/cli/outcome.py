@@ -1,12 +1,16 @@
 """`koboshi outcome`: say how a run went, and see which runs wait for it."""
 
 import getpass
+from typing import TYPE_CHECKING
 
 import click
 
 from koboshi_runtime.cli.completing import RUN
 from koboshi_runtime.cli.context import echo_json, open_home, progress, table
 from koboshi_runtime.cli.traces import run_ref
+
+if TYPE_CHECKING:
+    from koboshi_runtime.store import Store
 
 
 @click.group(invoke_without_command=True)
@@ -38,11 +42,28 @@ def set_outcome(run: str, label: str, why: str, who: str | None, as_json: bool) 
     run_id = store.resolve(run_ref(run))
     given = Outcome(label=OutcomeLabel(label), source=OutcomeSource.PERSON, who=who or getpass.getuser(), rationale=why)
     store.add_outcome(run_id, given)
-    counts, left = store.trajectory(run_id).outcome, store.count_unlabelled()
-    if as_json:
-        echo_json({"run_id": run_id, "outcome": counts, "left": left})
-    else:
-        click.echo(f"{run_id} counts as {counts}. {_waiting(left)}")
+    _print_counts(store, run_id, as_json)
+
+
+@outcome.command()
+@click.argument("run")
+@click.option("--who", default=None, help="Who takes it back, default the user's name.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def undo(run: str, who: str | None, as_json: bool) -> None:
+    """Take back the last label that a person gave a run; what counted before counts again.
+
+    Example: koboshi outcome undo @last
+    """
+    from koboshi_runtime.store import Store, StoreRuleError
+    from koboshi_tools import UsageError
+
+    store = Store.open(open_home().traces)
+    run_id = store.resolve(run_ref(run))
+    try:
+        store.take_back_label(run_id, who or getpass.getuser())
+    except StoreRuleError as error:
+        raise UsageError(str(error), hint=f"`koboshi traces show {run_id}` shows its labels.") from error
+    _print_counts(store, run_id, as_json)
 
 
 @outcome.command()
@@ -64,6 +85,14 @@ def queue(limit: int, as_json: bool) -> None:
 
     table(QUEUE_COLUMNS, [queue_cells(row) for row in rows])
     progress(_waiting(store.count_unlabelled()))
+
+
+def _print_counts(store: "Store", run_id: str, as_json: bool) -> None:
+    counts, left = store.trajectory(run_id).outcome, store.count_unlabelled()
+    if as_json:
+        echo_json({"run_id": run_id, "outcome": counts, "left": left})
+    else:
+        click.echo(f"{run_id} counts as {counts}. {_waiting(left)}")
 
 
 def _waiting(left: int) -> str:

@@ -30,6 +30,7 @@ VERBS: Mapping[str, Verb] = {
     "trust": Verb(f"{_HERE}.trust:trust", "Show what a project would run here, and agree to it."),
     "tasks": Verb(f"{_HERE}.tasks:tasks", "Look at tasks, and make them."),
     "traces": Verb(f"{_HERE}.traces:traces", "Look at recorded runs."),
+    "tui": Verb(f"{_HERE}.tui:tui", "Look at runs, label them, answer questions, all in the terminal."),
     "outcome": Verb(f"{_HERE}.outcome:outcome", "Label runs, and list those without a label."),
     "why": Verb(f"{_HERE}.why:why", "Say in five lines why a run ended as it did, and what to do next."),
     "models": Verb(f"{_HERE}.models:models", "Add models, and choose the one that is live."),

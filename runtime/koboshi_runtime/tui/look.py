@@ -1,0 +1,77 @@
+"""What the screens look at: one home with its store, the project whose rules hold, and nothing that draws.
+
+Everything a screen shows is asked for here or in the runtime's own modules, and everything it does is a function that
+the command line calls as well.
+"""
+
+import getpass
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..home import Home
+from ..records import Outcome, OutcomeLabel, OutcomeSource
+from ..store import RunFilter, Store
+from ..store_runs import RunPage, list_runs, list_tools
+
+PAGE = 100
+"""Rows that a list reads at once: more than any terminal shows."""
+
+HITS = 5_000
+"""Places in each full-text index, the newest ones, in which a list looks for a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The home that is looked at; `sample` says that it was made up to be looked at."""
+
+    home: Home
+    store: Store
+    project: Path | None = None
+    sample: bool = False
+
+    def runs(self, wanted: RunFilter) -> RunPage:
+        """Return one page of the runs that `wanted` describes, the newest first."""
+        with self.store.reading() as db:
+            return list_runs(db, wanted, HITS)
+
+    def tools(self) -> tuple[str, ...]:
+        """Return the tools that were ever called."""
+        with self.store.reading() as db:
+            return list_tools(db)
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of the models that were recorded, the newest first."""
+        return tuple(model.name for model in reversed(self.store.models()))
+
+    def label(self, run_id: str, label: OutcomeLabel) -> OutcomeLabel:
+        """Label a run in the user's name, and return the verdict that counts now: a checker's outranks a person's."""
+        who = getpass.getuser()
+        self.store.add_outcome(run_id, Outcome(label=label, source=OutcomeSource.PERSON, who=who))
+        return self.store.trajectory(run_id).outcome
+
+    def take_back(self, run_id: str) -> OutcomeLabel:
+        """Take a person's last label of a run back, and return the verdict that counts now."""
+        self.store.take_back_label(run_id, getpass.getuser())
+        return self.store.trajectory(run_id).outcome
+
+
+class Changes:
+    """Notices that somebody wrote to a store, without asking SQLite: by its files' sizes and times."""
+
+    def __init__(self, store: Store) -> None:
+        self._files = (store.path, store.path.with_name(store.path.name + "-wal"))
+        self._seen: list[tuple[int, int] | None] = []
+
+    def any(self) -> bool:
+        """Return whether something was written since the last call; the first call says yes."""
+        found = [_facts(path) for path in self._files]
+        changed, self._seen = found != self._seen, found
+        return changed
+
+
+def _facts(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns

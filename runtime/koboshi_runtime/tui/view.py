@@ -1,0 +1,77 @@
+"""What all views share: they load without blocking the screen, and tell errors instead of dying of them.
+
+A view reads in a thread, so that a slow disk never holds up a key, and draws in the loop. `changed` is called at most
+once a second, and only after something was written.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widget import Widget
+
+from koboshi_tools import KoboshiError
+
+from .theme import Palette, palette_of
+
+if TYPE_CHECKING:
+    from .app import KoboshiApp
+    from .look import Look
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MOVES: list[BindingType] = [
+    Binding("j", "cursor_down", "down", show=False),
+    Binding("k", "cursor_up", "up", show=False),
+    Binding("g", "scroll_top", "first", show=False),
+    Binding("G", "scroll_bottom", "last", show=False),
+]
+"""Moves in a list for those whose hands stay in the middle of the keyboard."""
+
+
+def look_of(widget: Widget) -> "Look":
+    """Return what the application looks at."""
+    return cast("KoboshiApp", widget.app).look
+
+
+def palette(widget: Widget) -> Palette:
+    """Return the styles of the present theme."""
+    return palette_of(widget.app.theme)
+
+
+async def ask(widget: Widget, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Return the answer of a function that may block; an error of koboshi's is shown, and None returned."""
+    try:
+        return await asyncio.to_thread(question, *args, **kwargs)
+    except KoboshiError as error:
+        hint = f"\n{error.hint}" if error.hint else ""
+        tell(widget, f"{error}{hint}", severity="error")
+        return None
+
+
+def tell(widget: Widget, text: str, *, severity: str = "information") -> None:
+    """Show a message for some seconds; nothing in it is markup."""
+    from ..text import plain
+
+    kind = {"error": "error", "warning": "warning"}.get(severity, "information")
+    widget.app.notify(plain(text, keep_lines=True, width=400), severity=kind, markup=False, timeout=4)  # type: ignore[arg-type]
+
+
+class View(Vertical):
+    """One of the numbered views. `title` is its name in the bar, `about` a line for the help."""
+
+    title = ""
+    about = ""
+
+    async def reload(self) -> None:
+        """Read and draw everything anew."""
+
+    async def changed(self) -> None:
+        """Show what was written since the last time."""
+        await self.reload()
+
+    def take_focus(self) -> None:
+        """Give the focus to the part that the keys are for."""
