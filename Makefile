@@ -19,7 +19,7 @@ define pytest
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint types docs clean
+.PHONY: help setup demo test test-fast lint types docs shots clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ types: $(READY)  ## Check types
 
 docs: $(READY)  ## Write the generated pages of docs/reference anew
 	@$(BIN)/cog -r docs/reference/*.md
+
+shots: $(READY)  ## Draw the pictures of the terminal interface anew, from its sample
+	@$(BIN)/python docs/shots.py
 
 clean:  ## Remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

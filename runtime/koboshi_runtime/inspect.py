@@ -1,7 +1,8 @@
-"""Read the facts of a GGUF file, and quantise one, in a child process with limits: a hostile file ends the child only.
+"""Read the facts and the vocabulary of a GGUF file, and quantise one, in a child process with limits.
 
-Limits of inspection: 20 s of processor time and 8 GB of address space (a memory-mapped 7B file needs its size). Not
-covered: what llama.cpp does when the file is loaded to run; that happens in the model worker.
+A hostile file ends the child only. Limits of inspection: 20 s of processor time and 8 GB of address space (a
+memory-mapped 7B file needs its size). Not covered: what llama.cpp does when the file is loaded to run; that happens in
+the model worker.
 """
 
 import json
@@ -15,7 +16,7 @@ from koboshi_tools import KoboshiError, UsageError
 
 from .worker.facts import GgufFacts
 
-__all__ = ["GgufFacts", "inspect_gguf", "quantise"]
+__all__ = ["GgufFacts", "inspect_gguf", "list_pieces", "quantise"]
 
 _CPU_SECONDS = 20
 _ADDRESS_BYTES = 8 << 30
@@ -24,12 +25,13 @@ _QUANTISE_SECONDS = 6 * 3600
 
 def inspect_gguf(path: Path) -> GgufFacts:
     """Return the facts in the header of `path`. Raises UsageError if it is not a GGUF model that llama.cpp reads."""
-    if not path.is_file():
-        raise UsageError(f"no model file at {path}", hint="give the path of a .gguf file")
-    answer = _child(["inspect", str(path)], timeout_s=2 * _CPU_SECONDS, limited=True)
-    if not answer["ok"]:
-        raise UsageError(answer["error"], hint="give a complete .gguf file of a text model")
-    return GgufFacts.model_validate(answer["facts"])
+    return GgufFacts.model_validate(_read("inspect", path)["facts"])
+
+
+def list_pieces(path: Path) -> list[str]:
+    """Return what each token of `path` stands for, base64 of its bytes, in the order of ids. Raises UsageError."""
+    found: list[str] = _read("pieces", path)["pieces"]
+    return found
 
 
 def quantise(source: Path, target: Path, kind: str, *, threads: int = 2) -> None:
@@ -37,6 +39,15 @@ def quantise(source: Path, target: Path, kind: str, *, threads: int = 2) -> None
     answer = _child(["quantise", str(source), str(target), kind, str(threads)], timeout_s=_QUANTISE_SECONDS)
     if not answer["ok"]:
         raise KoboshiError(answer["error"])
+
+
+def _read(what: str, path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(f"no model file at {path}", hint="give the path of a .gguf file")
+    answer = _child([what, str(path)], timeout_s=2 * _CPU_SECONDS, limited=True)
+    if not answer["ok"]:
+        raise UsageError(answer["error"], hint="give a complete .gguf file of a text model")
+    return answer
 
 
 def _limit() -> None:

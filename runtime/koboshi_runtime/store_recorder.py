@@ -68,6 +68,10 @@ class RunRecorder:
         """Close the run; its thread state is dropped if nothing can follow."""
         self._buffer += write.end_run(self.run_id, end)
 
+    def buffered(self) -> tuple[write.Statement, ...]:
+        """Return what the next commit would store, for whoever stores the parts of many runs in one."""
+        return tuple(self._buffer)
+
     def _tell(self, event: Event) -> None:
         if self._watch is not None:
             self._watch(event)

@@ -12,16 +12,31 @@ from textual.binding import Binding
 from textual.containers import Container
 from textual.widgets import Footer
 
+from .approvals_view import ApprovalsView
+from .diff_screen import DiffScreen
 from .help_screen import HelpScreen
 from .labelling import Labels
 from .look import Changes, Look
+from .models_view import ModelsView
+from .nights_view import NightsView
+from .policy_view import ExplainCall, PolicyView
+from .queue_view import QueueView
 from .run_screen import RunScreen
 from .runs_view import OpenRun, RunsView
 from .theme import DARK, LIGHT, THEMES
+from .tools_view import ToolsView
 from .topbar import Entry, TopBar
-from .view import View
+from .view import View, ask, tell
 
-VIEWS: tuple[type[View], ...] = (RunsView,)
+VIEWS: tuple[type[View], ...] = (
+    RunsView,
+    QueueView,
+    ApprovalsView,
+    ToolsView,
+    ModelsView,
+    NightsView,
+    PolicyView,
+)
 
 _TICK_S = 1.0
 
@@ -48,8 +63,9 @@ class KoboshiApp(App[None]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = LIGHT if light else DARK
-        self._views = [view() for view in VIEWS]
+        self._views: list[View] = [view() for view in VIEWS]
         self._here = self._views[0]
+        self._waiting: dict[str, int] = {}
 
     def compose(self) -> ComposeResult:
         """Lay out bar, view and keys; a view is made when it is first looked at."""
@@ -61,6 +77,7 @@ class KoboshiApp(App[None]):
         """Show the first view, and begin to watch."""
         await self.go_to(self._here)
         self.set_interval(_TICK_S, self._tick)
+        self._count()
 
     async def go_to(self, view: View) -> None:
         """Show `view`, made anew from what the store holds now."""
@@ -83,10 +100,34 @@ class KoboshiApp(App[None]):
             await screen.changed()
         elif screen is self.screen_stack[0]:
             await self._here.changed()
+        self._count()
+
+    @work(exclusive=True, group="count")
+    async def _count(self) -> None:
+        """Show what waits, and ring when a new question came."""
+        bar = self.screen_stack[0].query_one(TopBar)
+        waiting = await ask(bar, self.look.waiting)
+        if waiting is None:
+            return
+        if self._waiting and waiting["approvals"] > self._waiting["approvals"]:
+            self.bell()
+            tell(bar, "An agent asks for permission: 3 shows it.", severity="warning")
+        self._waiting = waiting
+        for view_id, number in waiting.items():
+            bar.count(view_id, number)
+        if model := await ask(bar, self.look.live_model):
+            bar.show_model(model)
 
     @on(OpenRun)
     def _open(self, event: OpenRun) -> None:
-        self.push_screen(RunScreen(event.run_id))
+        beside = event.beside
+        self.push_screen(RunScreen(event.run_id) if beside is None else DiffScreen(event.run_id, beside))
+
+    @on(ExplainCall)
+    async def _explain(self, event: ExplainCall) -> None:
+        view = next(view for view in self._views if isinstance(view, PolicyView))
+        await self.go_to(view)
+        view.explain(event.call)
 
     @on(Entry.Pressed)
     async def _pressed(self, event: Entry.Pressed) -> None:
@@ -107,9 +148,6 @@ class KoboshiApp(App[None]):
 
     def action_help(self) -> None:
         """Explain what is seen, and every key."""
-        screen = self.screen
-        own, about = (
-            (screen, "A run, step by step.") if isinstance(screen, RunScreen) else (self._here, self._here.about)
-        )
-        title = "Run" if own is screen else self._here.title
-        self.push_screen(HelpScreen(title, about, [("Here", own.BINDINGS), ("Everywhere", self.BINDINGS)]))
+        own = self.screen if isinstance(self.screen, RunScreen | DiffScreen) else self._here
+        title = getattr(own, "title", None) or "Run"
+        self.push_screen(HelpScreen(title, own.about, [("Here", own.BINDINGS), ("Everywhere", self.BINDINGS)]))

@@ -1,10 +1,15 @@
 """Labels by one key, and the key that takes the last one back; the same in every view that shows runs."""
 
+from typing import TYPE_CHECKING, cast
+
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ..records import OutcomeLabel
 from .view import ask, look_of, tell
+
+if TYPE_CHECKING:
+    from .app import KoboshiApp
 
 LABEL_KEYS: list[BindingType] = [
     Binding("y", "label('success')", "success"),
@@ -13,6 +18,11 @@ LABEL_KEYS: list[BindingType] = [
     Binding("z", "take_back", "undo"),
 ]
 """What a person says of the run under the cursor: yes it did what was asked, no it did not, nobody can tell."""
+
+
+def labels_of(widget: Widget) -> "Labels":
+    """Return the labels given in this application."""
+    return cast("KoboshiApp", widget.app).labels
 
 
 class Labels:

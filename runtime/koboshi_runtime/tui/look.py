@@ -5,11 +5,18 @@ the command line calls as well.
 """
 
 import getpass
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from koboshi_policies import Answer
+
+from ..approvals import answer_approval, approvals, find_approval
 from ..home import Home
+from ..ids import utc_now
+from ..pieces import pieces_of
 from ..records import Outcome, OutcomeLabel, OutcomeSource
+from ..registry_pointer import read_pointer
 from ..store import RunFilter, Store
 from ..store_runs import RunPage, list_runs, list_tools
 
@@ -53,6 +60,26 @@ class Look:
         """Take a person's last label of a run back, and return the verdict that counts now."""
         self.store.take_back_label(run_id, getpass.getuser())
         return self.store.trajectory(run_id).outcome
+
+    def answer(self, approval_id: str, answer: Answer) -> str:
+        """Answer a question in the user's name, and return where it stands. Raises StoreRuleError if it is late."""
+        answer_approval(self.store, approval_id, answer, who=getpass.getuser())
+        return find_approval(self.store, approval_id).state(utc_now())
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many things wait for a person, by view."""
+        return {"queue": self.store.count_unlabelled(), "approvals": len(approvals(self.store))}
+
+    def live_model(self) -> str:
+        """Return the name of the live model, or that there is none."""
+        model_hash = read_pointer(self.home.models / "current").current
+        if model_hash is None:
+            return "no model"
+        return next((model.name for model in self.store.models() if model.model_hash == model_hash), model_hash)
+
+    def pieces(self, model_hash: str) -> Mapping[int, bytes] | None:
+        """Return what each token of a model stands for, or None where its file is not here."""
+        return pieces_of(self.home, model_hash)
 
 
 class Changes:

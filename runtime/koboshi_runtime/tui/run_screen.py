@@ -12,10 +12,11 @@ from textual.widgets import Footer, Static, Tree
 
 from ..records import Trajectory
 from .cells import line, short, verdict
-from .labelling import LABEL_KEYS
+from .labelling import LABEL_KEYS, labels_of
+from .policy_view import ExplainCall
 from .run_nodes import Node, overview, run_nodes
 from .tokens import Pieces
-from .view import ask, look_of, palette
+from .view import ask, look_of, palette, tell
 
 _WIDE = 110
 """Columns from which the tree and the text stand beside each other, and not one above the other."""
@@ -23,6 +24,8 @@ _WIDE = 110
 
 class RunScreen(Screen[None]):
     """A run. It is read again while it goes on."""
+
+    about = "A run, step by step: what was read, written, called, decided and returned. Tab goes to the text and back."
 
     BINDINGS: ClassVar[list[Any]] = [
         Binding("escape,q", "leave", "back"),
@@ -32,6 +35,7 @@ class RunScreen(Screen[None]):
         Binding("left", "open_node(False)", "close", show=False),
         Binding("e", "all", "open all"),
         Binding("tab", "other", "text/tree"),
+        Binding("p", "explain", "why allowed", show=False),
         *LABEL_KEYS,
     ]
 
@@ -57,6 +61,14 @@ class RunScreen(Screen[None]):
         self.on_resize()
         await self.reload()
         self.query_one(Tree).focus()
+        self._read_pieces()
+
+    @work
+    async def _read_pieces(self) -> None:
+        if self.run is not None:
+            self._pieces = await ask(self, look_of(self).pieces, self.run.header.model_hash)
+            node = self.query_one(Tree).cursor_node
+            self._show(node.data if node else None)
 
     def on_resize(self) -> None:
         """Put tree and text beside each other where there is room."""
@@ -137,16 +149,27 @@ class RunScreen(Screen[None]):
         other = self.query_one("#run-detail") if self.query_one(Tree).has_focus else self.query_one(Tree)
         other.focus()
 
+    def action_explain(self) -> None:
+        """Ask the rules of now about the call under the cursor."""
+        node = self.query_one(Tree).cursor_node
+        while node is not None and (node.data is None or node.data.call is None):
+            node = node.parent
+        if node is None or node.data is None or node.data.call is None:
+            tell(self, "Put the cursor on a call first.", severity="warning")
+            return
+        self.app.post_message(ExplainCall(node.data.call))
+        self.dismiss()
+
     @work
     async def action_label(self, label: str) -> None:
         """Label the run."""
-        await self.app.labels.give(self, self.run_id, label)  # type: ignore[attr-defined]
+        await labels_of(self).give(self, self.run_id, label)
         await self.reload()
 
     @work
     async def action_take_back(self) -> None:
         """Take the last label back."""
-        await self.app.labels.take_back(self)  # type: ignore[attr-defined]
+        await labels_of(self).take_back(self)
         await self.reload()
 
 

@@ -1,6 +1,7 @@
 """The runs of the home, the newest first, with filters, a live tail, and a look at the run under the cursor."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -16,15 +17,16 @@ from ..records import OutcomeLabel, Purpose, RunStatus
 from ..store import RunFilter
 from ..store_rows import RunRow
 from .cells import clock, line, outcome_of, short, verdict
-from .labelling import LABEL_KEYS
+from .labelling import LABEL_KEYS, labels_of
 from .lists import Column, Rows
 from .look import PAGE
 from .picking import ANY, WAITS, Chip, Picker
 from .run_nodes import overview
 from .theme import Palette
-from .view import View, ask, look_of, palette
+from .view import View, ask, look_of, palette, tell
 
 _COLUMNS = (
+    Column("", 1),
     Column("time (UTC)", 11),
     Column("outcome", 11),
     Column("run", 8, wide=86),
@@ -43,12 +45,12 @@ _SETTLED_S = 0.15
 """How long the cursor rests, or a word is not typed on, before something is read."""
 
 
+@dataclass
 class OpenRun(Message):
-    """Somebody wants to see a run whole."""
+    """Somebody wants to see a run whole; `beside` is another one to hold it against."""
 
-    def __init__(self, run_id: str) -> None:
-        super().__init__()
-        self.run_id = run_id
+    run_id: str
+    beside: str | None = None
 
 
 class RunsView(View):
@@ -62,6 +64,8 @@ class RunsView(View):
         *(Binding(key, f"pick('{name}')", name, show=name in ("tool", "outcome")) for name, key in _CHIPS.items()),
         Binding("x,escape", "clear", "clear filters", show=False),
         *LABEL_KEYS,
+        Binding("space", "mark", "mark", show=False),
+        Binding("d", "diff", "diff"),
         Binding("l", "live", "live"),
     ]
 
@@ -70,9 +74,11 @@ class RunsView(View):
         self.listed: list[RunRow] = []
         self.wanted = RunFilter(limit=PAGE)
         self.live = True
+        self.marked: str | None = None
         self._whole = True
         self._more = False
-        self._settle: Timer | None = None
+        self._resting: Timer | None = None
+        self._typing: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """Lay out filters, list, preview and what the list holds."""
@@ -92,8 +98,10 @@ class RunsView(View):
 
     async def reload(self) -> None:
         """Read the first page anew."""
-        page = await ask(self, look_of(self).runs, self.wanted)
-        if page is not None:
+        wanted = self.wanted
+        page = await ask(self, look_of(self).runs, wanted)
+        # A slower answer to an older question must not take the place of a newer one.
+        if page is not None and wanted is self.wanted:
             self.listed, self._whole = page.rows, page.whole
             self._more = len(page.rows) == PAGE
             self._draw()
@@ -102,8 +110,9 @@ class RunsView(View):
         """Put what is new before what is there."""
         if not self.live:
             return
-        page = await ask(self, look_of(self).runs, self.wanted)
-        if page is None:
+        wanted = self.wanted
+        page = await ask(self, look_of(self).runs, wanted)
+        if page is None or wanted is not self.wanted:
             return
         kept = _older(self.listed, page.rows[-1].run_id) if len(page.rows) == PAGE else []
         self._whole = page.whole
@@ -114,7 +123,7 @@ class RunsView(View):
     def _draw(self) -> None:
         rows, styles = self.query_one(Rows), palette(self)
         widths = {name: rows.width_of(name) for name in ("prompt", "answer", "tools", "model")}
-        rows.fill([(row.run_id, _cells(row, widths, styles)) for row in self.listed])
+        rows.fill([(row.run_id, _cells(row, widths, styles, row.run_id == self.marked)) for row in self.listed])
         self.query_one("#runs-status", Static).update(self._status(styles))
         self.query_one("#preview").display = self.size.width >= _PREVIEW_FROM
 
@@ -133,7 +142,7 @@ class RunsView(View):
         if self._more and event.cursor_row >= len(self.listed) - 5:
             self._load_more()
         if self.size.width >= _PREVIEW_FROM:
-            self._later(self._preview)
+            self._resting = self._later(self._resting, self._preview)
 
     @on(Rows.RowSelected)
     def _chosen(self) -> None:
@@ -149,16 +158,16 @@ class RunsView(View):
 
     @on(Input.Changed, "#text")
     def _typed(self) -> None:
-        self._later(self._search)
+        self._typing = self._later(self._typing, self._search)
 
     @on(Input.Submitted, "#text")
     def _searched(self) -> None:
         self.take_focus()
 
-    def _later(self, action: Any) -> None:
-        if self._settle is not None:
-            self._settle.stop()
-        self._settle = self.set_timer(_SETTLED_S, action)
+    def _later(self, before: Timer | None, action: Callable[[], Any]) -> Timer:
+        if before is not None:
+            before.stop()
+        return self.set_timer(_SETTLED_S, action)
 
     def _search(self) -> None:
         text = self.query_one("#text", Input).value.strip()
@@ -174,8 +183,9 @@ class RunsView(View):
 
     @work(exclusive=True, group="more")
     async def _load_more(self) -> None:
-        page = await ask(self, look_of(self).runs, self.wanted.model_copy(update={"before": self.listed[-1].run_id}))
-        if page is not None:
+        wanted = self.wanted
+        page = await ask(self, look_of(self).runs, wanted.model_copy(update={"before": self.listed[-1].run_id}))
+        if page is not None and wanted is self.wanted:
             self.listed += page.rows
             self._more = len(page.rows) == PAGE
             self._draw()
@@ -225,6 +235,25 @@ class RunsView(View):
         if run_id := self.query_one(Rows).key:
             self.post_message(OpenRun(run_id))
 
+    def action_mark(self) -> None:
+        """Mark the run under the cursor, to hold it beside another."""
+        run_id = self.query_one(Rows).key
+        self.marked = None if run_id == self.marked else run_id
+        self._draw()
+
+    def action_diff(self) -> None:
+        """Hold the marked run beside the one under the cursor; without a mark, beside the last one of its task."""
+        rows = {row.run_id: row for row in self.listed}
+        here = rows.get(self.query_one(Rows).key or "")
+        if here is None:
+            return
+        same = [row.run_id for row in self.listed if row.prompt == here.prompt and row.run_id != here.run_id]
+        other = self.marked or next(iter(same), None)
+        if other is None or other == here.run_id:
+            tell(self, "No other run of this task is listed. Space marks one to hold beside it.", severity="warning")
+        else:
+            self.post_message(OpenRun(other, beside=here.run_id))
+
     def action_live(self) -> None:
         """Let new runs appear, or hold the list still."""
         self.live = not self.live
@@ -233,17 +262,18 @@ class RunsView(View):
     async def action_label(self, label: str) -> None:
         """Label the run under the cursor."""
         run_id = self.query_one(Rows).key
-        if run_id and await self.app.labels.give(self, run_id, label):  # type: ignore[attr-defined]
+        if run_id and await labels_of(self).give(self, run_id, label):
             await self.reload()
 
     async def action_take_back(self) -> None:
         """Take the last label back."""
-        if await self.app.labels.take_back(self):  # type: ignore[attr-defined]
+        if await labels_of(self).take_back(self):
             await self.reload()
 
 
-def _cells(row: RunRow, widths: dict[str, int], styles: Palette) -> list[Text]:
+def _cells(row: RunRow, widths: dict[str, int], styles: Palette, marked: bool) -> list[Text]:
     return [
+        Text("◆" if marked else " ", styles.warn),
         Text(clock(row.created_at), styles.quiet),
         verdict(outcome_of(row), styles),
         Text(short(row.run_id), styles.quiet),

@@ -11,6 +11,9 @@ from textual.widgets import Static
 from .cells import line
 from .view import palette
 
+_ROOMY = 100
+"""Columns from which the bar also names the live model."""
+
 
 class Entry(Static):
     """One view in the bar; a click opens it."""
@@ -57,6 +60,10 @@ class TopBar(Horizontal):
         for number, (view_id, title) in enumerate(self._views, start=1):
             yield Entry(number, view_id, title)
         yield Static(id="live-model")
+
+    def on_resize(self) -> None:
+        """Stand closer together where there is little room."""
+        self.set_class(self.size.width < _ROOMY, "-narrow")
 
     def stand_at(self, view_id: str) -> None:
         """Mark the view that is shown."""

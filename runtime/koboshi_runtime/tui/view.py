@@ -14,9 +14,12 @@ from textual.widget import Widget
 
 from koboshi_tools import KoboshiError
 
+from ..text import plain
 from .theme import Palette, palette_of
 
 if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
     from .app import KoboshiApp
     from .look import Look
 
@@ -43,21 +46,22 @@ def palette(widget: Widget) -> Palette:
 
 
 async def ask(widget: Widget, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-    """Return the answer of a function that may block; an error of koboshi's is shown, and None returned."""
+    """Return the answer of a function that may block.
+
+    None is returned where an error of koboshi's was shown, or the widget is gone by now.
+    """
     try:
-        return await asyncio.to_thread(question, *args, **kwargs)
+        answer = await asyncio.to_thread(question, *args, **kwargs)
+        return answer if widget.is_attached else None
     except KoboshiError as error:
         hint = f"\n{error.hint}" if error.hint else ""
         tell(widget, f"{error}{hint}", severity="error")
         return None
 
 
-def tell(widget: Widget, text: str, *, severity: str = "information") -> None:
+def tell(widget: Widget, text: str, *, severity: "SeverityLevel" = "information") -> None:
     """Show a message for some seconds; nothing in it is markup."""
-    from ..text import plain
-
-    kind = {"error": "error", "warning": "warning"}.get(severity, "information")
-    widget.app.notify(plain(text, keep_lines=True, width=400), severity=kind, markup=False, timeout=4)  # type: ignore[arg-type]
+    widget.app.notify(plain(text, keep_lines=True, width=400), severity=severity, markup=False, timeout=4)
 
 
 class View(Vertical):

@@ -2,12 +2,14 @@
 
     python -m koboshi_runtime.worker serve FD MODEL SETTINGS_JSON
     python -m koboshi_runtime.worker inspect MODEL
+    python -m koboshi_runtime.worker pieces MODEL
     python -m koboshi_runtime.worker pace MODEL SETTINGS_JSON
     python -m koboshi_runtime.worker agree MODEL SETTINGS_JSON REFERENCE TEXT_FILE
 
 The first decode is a trial: a build of llama.cpp that dies on this CPU dies here, before any run depends on it.
 """
 
+import base64
 import dataclasses
 import json
 import os
@@ -211,6 +213,20 @@ def _inspect(model: Path) -> None:
     print(json.dumps({"ok": True, "facts": facts.model_dump(mode="json")}))
 
 
+def _pieces(model: Path) -> None:
+    start_backend()
+    try:
+        handle = load_vocabulary(model)
+    except KoboshiError as error:
+        print(json.dumps({"ok": False, "error": str(error)}))
+        return
+    from ..llama import Vocabulary
+
+    vocabulary = Vocabulary(handle)
+    found = [base64.b64encode(vocabulary.piece(token)).decode() for token in range(vocabulary.size)]
+    print(json.dumps({"ok": True, "pieces": found}))
+
+
 def _quantise(source: Path, target: Path, kind: str, threads: int) -> None:
     start_backend()
     try:
@@ -232,6 +248,8 @@ def main(arguments: list[str]) -> None:
             _agree(Path(model), settings, Path(reference), Path(text))
         case ["inspect", model]:
             _inspect(Path(model))
+        case ["pieces", model]:
+            _pieces(Path(model))
         case ["quantise", source, target, kind, threads]:
             _quantise(Path(source), Path(target), kind, int(threads))
         case _:

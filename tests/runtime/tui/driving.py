@@ -21,6 +21,7 @@ class Driven:
 
     def __init__(self, app: KoboshiApp, pilot: Pilot[Any]) -> None:
         self.app, self._pilot = app, pilot
+        self.seen: list[str] = []
 
     async def press(self, *keys: str) -> None:
         """Press keys, and wait until what they began is done."""

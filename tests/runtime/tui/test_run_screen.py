@@ -26,33 +26,6 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def test_the_tree_names_prompt_step_call_decision_result_end_and_outcome(home: Path) -> None:
-    async def look(driven: Driven) -> None:
-        await driven.press("enter", "e")
-        shown = driven.text()
-        said = ("Count the apples", "step 0 call · 3 tok", "read prefix", "reply I think so.", "call sql")
-        for each in (
-            *said,
-            "decision allow read",
-            "✓ ok, the tool says ok · 0.25 s",
-            "end answer 42",
-            "by checker test",
-        ):
-            assert each in shown
-
-    drive(home, look, size=(120, 40))
-
-
-def test_the_text_follows_the_cursor(home: Path) -> None:
-    async def look(driven: Driven) -> None:
-        await driven.press("enter", "e", *["down"] * 8)
-        shown = driven.text()
-        assert "rule  read" in shown
-        assert "place  base.toml:3" in shown
-
-    drive(home, look, size=(80, 40))
-
-
 def test_a_run_can_be_labelled_where_it_is_read(home: Path) -> None:
     async def look(driven: Driven) -> None:
         await driven.press("enter", "n")
