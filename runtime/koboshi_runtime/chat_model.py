@@ -41,7 +41,7 @@ from .conversation_turn import Answer, Records, answer  # noqa: E402
 from .home import open_home  # noqa: E402
 from .ids import new_id  # noqa: E402
 from .loop_thread import LoopThread  # noqa: E402
-from .model import FinishReason, Model  # noqa: E402
+from .model import Model  # noqa: E402
 from .registry import Registry  # noqa: E402
 from .session import load_model  # noqa: E402
 from .store import Store  # noqa: E402
@@ -196,18 +196,14 @@ def _text(message: BaseMessage) -> str:
 def _result(made: Answer) -> ChatResult:
     said, reply, written = made.said, made.reply, made.said.written
     assert written is not None
-    invalid = [InvalidToolCall(name=None, args=said.text, id=new_id(), error=written.error, type="invalid_tool_call")]
+    invalid = [InvalidToolCall(name=None, args=reply.text, id=new_id(), error=written.error, type="invalid_tool_call")]
     message = AIMessage(
         content="" if written.error else said.text,
         tool_calls=[{"name": call.name, "args": dict(call.arguments), "id": new_id()} for call in said.calls],
         invalid_tool_calls=invalid if written.error else [],
         response_metadata={
             _KEY: written.model_dump(mode="json"),
-            "finish_reason": "length"
-            if reply.finish is FinishReason.LENGTH
-            else "tool_calls"
-            if said.calls
-            else "stop",
+            "finish_reason": made.finish_reason,
         },
         usage_metadata={
             "input_tokens": made.prompt_tokens,
@@ -216,9 +212,3 @@ def _result(made: Answer) -> ChatResult:
         },
     )
     return ChatResult(generations=[ChatGeneration(message=message)])
-
-
-def _finish_reason(made: Answer) -> str:
-    if made.reply.finish is FinishReason.LENGTH:
-        return "length"
-    return "tool_calls" if made.said.calls else "stop"

@@ -51,6 +51,18 @@ class RunSettings(Frozen):
     jobs: int = Field(default=0, ge=0)
 
 
+class ServeSettings(Frozen):
+    """`[serve]`: where `koboshi serve` listens, and how it changes its model; only loopback addresses are taken.
+
+    `swap` is `overlap` (the new model is loaded beside the old one), `drain` (the old one ends first), or `auto`, which
+    drains where memory is short.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8756, ge=0, le=65535)
+    swap: Literal["auto", "overlap", "drain"] = "auto"
+
+
 class TrainSettings(Frozen):
     """`[train]`: the night. `rank` is of the LoRA matrices; `batch_rows` make one optimizer step.
 
@@ -140,6 +152,7 @@ class Settings(Frozen):
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     run: RunSettings = RunSettings()
+    serve: ServeSettings = ServeSettings()
     train: TrainSettings = Field(default_factory=TrainSettings)
     gate: GateSettings = GateSettings()
     nightly: NightlySettings = NightlySettings()

@@ -58,7 +58,10 @@ Message: TypeAlias = Asked | Said | Told
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How replies are drawn, what the model is told before the first message, and what it is offered."""
+    """How replies are drawn, what the model is told before the first message, and what it is offered.
+
+    The next reply must be a call if `must_call` says so: of any tool, or of the one that `only` names.
+    """
 
     system: str = ""
     tools: tuple[ToolSpec, ...] = ()
@@ -69,6 +72,8 @@ class Manner:
     stop_texts: tuple[str, ...] = ()
     project: str = "chat"
     condition: str | None = prompt.SUCCESS
+    must_call: bool = False
+    only: str | None = None
 
 
 class PromptWriter:
@@ -138,10 +143,11 @@ class PromptWriter:
         if step:
             return tuple(self.segments[self.fresh :])
         asked = max(place for place, segment in enumerate(self.segments) if segment.kind is SegmentKind.USER)
+        # Behind the question stands what others made of it, where a run begins in the middle of a conversation.
         before = self.segments[:asked]
         prefix = Segment(
             kind=SegmentKind.PREFIX,
             ids=tuple(token for segment in before for token in segment.ids),
             text="".join(segment.text for segment in before),
         )
-        return prefix, self.segments[asked]
+        return (prefix, *self.segments[asked:])

@@ -2,38 +2,42 @@
 
 Each message of a person begins a run: what was said before it is the run's prefix, and every reply up to the next one
 is a step. Calls are carried out by the caller, so that their results are stored with the turn after them, and no policy
-of ours decides.
-
-Not covered: a conversation that leaves the stored one, by an edited reply or a second answer to the same messages. It
-is answered and not stored, because a run is one row of turns.
+of ours decides. A reply to a conversation that leaves the stored one (an edited reply, a second answer to the same
+messages, other tools, another model) begins a run of its own, whose parent is the one that was left: a run is one row
+of turns by one model.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from koboshi_policies import Decision, Verdict
 from koboshi_tools import ToolCall, ToolResult, ToolVerdict, Transport, UsageError
 
 from .conversation import Asked, Manner, Message, PromptWriter, Said, Told, Written
-from .ids import new_id
+from .conversation_place import StepPlace, find_place
 from .live import visible_ids
-from .model import Constraint, GenerateRequest, Model, Reply
+from .model import Constraint, FinishReason, GenerateRequest, Model, Reply, Streams, Tell
 from .parse import AnswerReply, CallReply, InvalidReply, ParsedReply, parse_reply
 from .records import CallIntent, EndReason, Purpose, RunEnd, RunHeader, RunStatus, Segment, TurnKind, TurnRecord
+from .spoken import spoken
 from .store import RunRecorder, Store
 
-_ALLOWED = Decision(verdict=Verdict.ALLOW, reason="made by the program that led the conversation")
+_ALLOWED = Decision(verdict=Verdict.ALLOW, reason="not enforced: client-executed")
 # No policy of ours stood over these calls.
 _NO_POLICY = "none"
 
 
+class PromptTooLongError(UsageError):
+    """What was said does not fit into the model's context."""
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Where turns are stored, one at a time: a second answer to the same messages must see the first."""
+    """Where turns are stored. `taken` are the steps that are being written, so that none is written twice."""
 
     store: Store
-    one: asyncio.Lock = field(default_factory=asyncio.Lock)
+    taken: set[tuple[str, int]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +48,93 @@ class Answer:
     reply: Reply
     prompt_tokens: int
 
+    @property
+    def finish_reason(self) -> str:
+        """Why it ended, in the words of OpenAI's API: `stop`, `length` or `tool_calls`."""
+        if self.reply.finish is FinishReason.LENGTH:
+            return "length"
+        return "tool_calls" if self.said.calls else "stop"
 
-async def answer(model: Model, messages: Sequence[Message], manner: Manner, records: Records) -> Answer:
-    """Write the next reply of a conversation, and store it if it goes on where a run stands.
 
-    Raises UsageError if there is nothing to answer, ModelError if the turn is lost.
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A reply that is about to be written, and the run that it will be a step of."""
+
+    model: Model
+    messages: Sequence[Message]
+    writer: PromptWriter
+    records: Records
+    place: StepPlace
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return self.place.run_id
+
+    async def write(self, tell: Tell | None = None) -> Answer:
+        """Write the reply and store it; `tell` is given the text as it is written, where the model can do that.
+
+        Raises ModelError if the turn is lost.
+        """
+        model, manner = self.model, self.writer.manner
+        request = _request(model, manner, self.writer.ids())
+        if tell is not None and isinstance(model, Streams):
+            reply = await model.stream(request, tell)
+        else:
+            reply = await model.generate(request)
+        parsed = parse_reply(model.info.profile, reply.text, reply.finish, manner.tools)
+        await self._store(reply, parsed)
+        written = Written(
+            model_hash=model.info.model_hash,
+            ids=await visible_ids(model, reply),
+            finish=reply.finish,
+            run_id=self.run_id,
+            error=parsed.error if isinstance(parsed, InvalidReply) and parsed.calls_begun else None,
+        )
+        text = spoken(model.info.profile, reply.text, with_tools=bool(manner.tools), stops=manner.stop_texts)
+        calls = parsed.calls if isinstance(parsed, CallReply) else ()
+        return Answer(Said(text=text, calls=calls, written=written), reply, len(self.writer.ids()))
+
+    async def _store(self, reply: Reply, parsed: ParsedReply) -> None:
+        place, last = self.place, self.messages[-1]
+        recorder = RunRecorder(self.records.store, place.run_id)
+        if place.step == 0:
+            recorder.start(_header(self.writer, place))
+        elif isinstance(last, Told):
+            _record_results(recorder, place.step - 1, place.calls, last)
+        segments = self.writer.new_segments(place.step)
+        recorder.turn(_turn(place.step, segments, reply, parsed))
+        if (end := _end(parsed)) is not None:
+            recorder.end(end)
+        await recorder.commit()
+
+
+@asynccontextmanager
+async def next_turn(model: Model, messages: Sequence[Message], manner: Manner, records: Records) -> AsyncIterator[Turn]:
+    """Give the next turn of a conversation, with its place kept for it.
+
+    Raises UsageError if there is nothing to answer, PromptTooLongError if no word of an answer would fit.
     """
     _refuse_unanswerable(messages)
     writer = PromptWriter(model, manner)
     await writer.write(messages)
-    reply = await model.generate(_request(model, manner, writer.ids()))
-    parsed = parse_reply(model.info.profile, reply.text, reply.finish, manner.tools)
-    async with records.one:
-        run_id = await _stored(records.store, messages, writer, reply, parsed)
-    written = Written(
-        model_hash=model.info.model_hash,
-        ids=await visible_ids(model, reply),
-        finish=reply.finish,
-        run_id=run_id,
-        error=parsed.error if isinstance(parsed, InvalidReply) and parsed.calls_begun else None,
-    )
-    calls = parsed.calls if isinstance(parsed, CallReply) else ()
-    text = reply.text if isinstance(parsed, InvalidReply) else parsed.text
-    return Answer(Said(text=text, calls=calls, written=written), reply, len(writer.ids()))
+    asked, room = len(writer.ids()), model.info.context_tokens
+    if asked >= room:
+        raise PromptTooLongError(
+            f"the messages come to {asked} tokens, and the model's context holds {room}",
+            hint="say less, or raise [worker] context_tokens",
+        )
+    place = await find_place(records.store, records.taken, messages, writer)
+    try:
+        yield Turn(model, messages, writer, records, place)
+    finally:
+        records.taken.discard((place.run_id, place.step))
+
+
+async def answer(model: Model, messages: Sequence[Message], manner: Manner, records: Records) -> Answer:
+    """Write and store the next reply of a conversation; raises as `next_turn` and `Turn.write` do."""
+    async with next_turn(model, messages, manner, records) as turn:
+        return await turn.write()
 
 
 def _refuse_unanswerable(messages: Sequence[Message]) -> None:
@@ -78,7 +146,6 @@ def _refuse_unanswerable(messages: Sequence[Message]) -> None:
 
 
 def _request(model: Model, manner: Manner, ids: tuple[int, ...]) -> GenerateRequest:
-    constraint = Constraint(tool_format=model.info.profile.tool_format, tools=manner.tools) if manner.tools else None
     return GenerateRequest(
         prompt_ids=ids,
         max_tokens=manner.max_tokens,
@@ -86,53 +153,28 @@ def _request(model: Model, manner: Manner, ids: tuple[int, ...]) -> GenerateRequ
         top_p=manner.top_p,
         seed=manner.seed,
         stop_texts=manner.stop_texts,
-        constraint=constraint,
+        constraint=_constraint(model, manner),
     )
 
 
-async def _stored(
-    store: Store, messages: Sequence[Message], writer: PromptWriter, reply: Reply, parsed: ParsedReply
-) -> str | None:
-    """Store the reply as the next turn of its run and return the run's id; None if it is no next turn."""
-    asked = max(place for place, message in enumerate(messages) if isinstance(message, Asked))
-    replies = [message for message in messages[asked:] if isinstance(message, Said)]
-    step = len(replies)
-    run_id = new_id() if not replies else _run_of(store, replies)
-    if run_id is None:
+def _constraint(model: Model, manner: Manner) -> Constraint | None:
+    allowed = tuple(tool for tool in manner.tools if manner.only in (None, tool.name))
+    if not allowed:
         return None
-    recorder = RunRecorder(store, run_id)
-    if not replies:
-        question = messages[asked]
-        recorder.start(_header(store, question.text if isinstance(question, Asked) else "", writer))
-    elif isinstance(messages[-1], Told):
-        _record_results(recorder, step - 1, replies[-1].calls, messages[-1])
-    recorder.turn(_turn(step, writer.new_segments(step), reply, parsed))
-    if isinstance(parsed, AnswerReply):
-        recorder.end(RunEnd(status=RunStatus.FINISHED, reason=EndReason.ANSWER, answer=parsed.text))
-    await recorder.commit()
-    return run_id
+    return Constraint(
+        tool_format=model.info.profile.tool_format,
+        tools=allowed,
+        must_call=manner.must_call,
+        max_calls=1 if manner.only else 4,
+    )
 
 
-def _run_of(store: Store, replies: Sequence[Said]) -> str | None:
-    """Return the run that these replies make up, if the store knows exactly them and it has not ended."""
-    ids = {reply.written.run_id if reply.written else None for reply in replies}
-    run_id = ids.pop()
-    if ids or run_id is None:
-        return None
-    try:
-        stored = store.trajectory(run_id)
-    except UsageError:
-        # It was stored in another home.
-        return None
-    return run_id if stored.end is None and len(stored.turns) == len(replies) else None
-
-
-def _header(store: Store, question: str, writer: PromptWriter) -> RunHeader:
+def _header(writer: PromptWriter, place: StepPlace) -> RunHeader:
     manner, info = writer.manner, writer.model.info
     return RunHeader(
-        prompt=question,
+        prompt=place.question,
         purpose=Purpose.WORK,
-        split=store.assign_split(question),
+        split=place.split,
         model_hash=info.model_hash,
         profile=info.profile,
         condition=manner.condition if info.profile.conditions else None,
@@ -142,6 +184,7 @@ def _header(store: Store, question: str, writer: PromptWriter) -> RunHeader:
         temperature=manner.temperature,
         top_p=manner.top_p,
         tools=tuple(spec.name for spec in manner.tools),
+        parent_run_id=place.parent,
         system=manner.system,
         tool_specs=manner.tools,
     )
@@ -163,7 +206,7 @@ def _record_results(recorder: RunRecorder, step: int, calls: Sequence[ToolCall],
                 idempotency_key=key,
             )
         )
-        verdict = ToolVerdict.ERROR if result.failed else None
+        verdict = ToolVerdict.ERROR if result.failed else ToolVerdict.OK
         recorder.result(key, ToolResult(transport=Transport.OK, output=result.output, verdict=verdict))
 
 
@@ -178,3 +221,12 @@ def _turn(step: int, segments: tuple[Segment, ...], reply: Reply, parsed: Parsed
         # An answer that was cut stays; a call that was cut does not.
         in_context=not (isinstance(parsed, InvalidReply) and parsed.calls_begun),
     )
+
+
+def _end(parsed: ParsedReply) -> RunEnd | None:
+    """Return how a run ends by this reply; a call, also a broken one, is answered and so goes on."""
+    if isinstance(parsed, AnswerReply):
+        return RunEnd(status=RunStatus.FINISHED, reason=EndReason.ANSWER, answer=parsed.text)
+    if isinstance(parsed, InvalidReply) and not parsed.calls_begun:
+        return RunEnd(status=RunStatus.FINISHED, reason=EndReason.TOKEN_BUDGET, answer=None)
+    return None

@@ -55,6 +55,11 @@ class Home:
         return self.root / "trust"
 
     @property
+    def tokens(self) -> Path:
+        """The tokens of the server, one file for each scope."""
+        return self.root / "tokens"
+
+    @property
     def run(self) -> Path:
         """Sockets, locks and process ids; nothing here outlives a reboot."""
         return self.root / "run"
@@ -62,7 +67,7 @@ class Home:
     @property
     def folders(self) -> tuple[Path, ...]:
         """Every folder of the home, the root first."""
-        return (self.root, self.models, self.datasets, self.runs, self.reports, self.trust, self.run)
+        return (self.root, self.models, self.datasets, self.runs, self.reports, self.trust, self.tokens, self.run)
 
 
 def home_path(environment: Mapping[str, str] | None = None) -> Path:

@@ -49,7 +49,8 @@ class Asker(Protocol):
 class RunPlan:
     """What a run was given. `foreign` are the names of `tool_specs`: offered, recorded, never executed.
 
-    `shadows` are versions of tools that only read, called beside the run's own on the same arguments.
+    `shadows` are versions of tools that only read, called beside the run's own on the same arguments. `earlier` is a
+    conversation that the task goes on with, its system text and tools included.
     """
 
     header: RunHeader
@@ -68,6 +69,7 @@ class RunPlan:
     counts: CallCounts | None = None
     shadows: Mapping[str, Tool] = field(default_factory=dict)
     watch: Watch | None = None
+    earlier: Segment | None = None
     constrained: bool = True
     max_calls_per_turn: int = 4
 
@@ -88,7 +90,10 @@ class RunPlan:
 
 @dataclass(slots=True)
 class LiveRun:
-    """A run that goes on. `context` are the ids decoded so far, `pending` the segments to be decoded next."""
+    """A run that goes on.
+
+    `context` are the ids decoded so far and `texts` what they say, `pending` the segments to be decoded next.
+    """
 
     run_id: str
     plan: RunPlan
@@ -96,6 +101,7 @@ class LiveRun:
     store: Store
     recorder: RunRecorder
     context: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     pending: list[Segment] = field(default_factory=list)
     turn: TurnRecord | None = None
     parsed: ParsedReply | None = None
@@ -119,12 +125,15 @@ class LiveRun:
     async def open(self) -> None:
         """Make the segments of the first prompt."""
         header, plan = self.plan.header, self.plan
-        before = getattr(self.model, "begin_id", None)
-        opening = await self.segment(SegmentKind.PREFIX, prompt.prefix(header.profile, plan.system, plan.offered))
-        if before is not None:
-            opening = opening.model_copy(update={"ids": (before, *opening.ids)})
+        opening = plan.earlier or await self._beginning()
         asked = prompt.user_turn(header.profile, plan.system, plan.offered, header.prompt, header.condition)
         self.pending = [opening, await self.segment(SegmentKind.USER, asked)]
+
+    async def _beginning(self) -> Segment:
+        header, plan = self.plan.header, self.plan
+        before = getattr(self.model, "begin_id", None)
+        opening = await self.segment(SegmentKind.PREFIX, prompt.prefix(header.profile, plan.system, plan.offered))
+        return opening if before is None else opening.model_copy(update={"ids": (before, *opening.ids)})
 
     def prompt_ids(self) -> tuple[int, ...]:
         """Return the whole prompt of the next turn."""
@@ -137,9 +146,11 @@ class LiveRun:
         self.invalid_calls += parsed.calls_begun if isinstance(parsed, InvalidReply) else 0
         for segment in turn.segments:
             self.context += segment.ids
+            self.texts.append(segment.text)
         self.pending = []
         if turn.in_context:
             self.context += await visible_ids(self.model, turn.reply)
+            self.texts.append(turn.reply.text)
             if turn.reply.finish is not FinishReason.STOP:
                 end = prompt.unfinished_turn(self.plan.header.profile)
                 self.pending = [await self.segment(SegmentKind.REPAIR, end)]

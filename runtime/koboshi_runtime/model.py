@@ -5,8 +5,9 @@ tests) both keep the suite in `tests/contracts`. A reply's ids include the stop 
 the stop is learnt; ids and their log-probabilities always have equal length.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from pydantic import model_validator
 
@@ -48,11 +49,15 @@ class Piece(Frozen):
 
 
 class Constraint(Frozen):
-    """The calls a reply may hold: free text until the opening tag of `tool_format`, then exactly one of `tools`."""
+    """The calls a reply may hold: free text until the opening tag of `tool_format`, then exactly one of `tools`.
+
+    A reply that `must_call` is a call from its first token.
+    """
 
     tool_format: str
     tools: tuple[ToolSpec, ...]
     max_calls: int = 4
+    must_call: bool = False
 
 
 class GenerateRequest(Frozen):
@@ -127,4 +132,17 @@ class KeepsRuns(Protocol):
 
     def release(self, run_id: str) -> None:
         """Say that a run wrote its last turn, so that its place can be another's."""
+        ...
+
+
+Tell: TypeAlias = Callable[[str], None]
+"""Is given each stretch of a reply's text as it is written, whole characters only."""
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A model whose replies can be followed while they are written."""
+
+    async def stream(self, request: GenerateRequest, tell: Tell) -> Reply:
+        """Write one turn as `generate` does; what `tell` is given, joined, begins the reply's text."""
         ...

@@ -94,13 +94,14 @@ def _request(live: LiveRun, step: int) -> GenerateRequest:
         seed=live.plan.turn_seed(step),
         constraint=live.plan.constraint,
         run_id=live.run_id,
-        prefix_tokens=sum(len(s.ids) for s in live.pending[:1] if s.kind is SegmentKind.PREFIX and _may_stay(s.text)),
+        prefix_tokens=_shared_tokens(live),
     )
 
 
-def _may_stay(text: str) -> bool:
-    # What a model made of a prompt's beginning is kept on disk.
-    return redactor().text(text) == text
+def _shared_tokens(live: LiveRun) -> int:
+    """Return how many ids begin other runs as well, and hold nothing that may not stay on disk."""
+    first = live.pending[:1] if live.plan.earlier is None else []
+    return sum(len(s.ids) for s in first if s.kind is SegmentKind.PREFIX and redactor().text(s.text) == s.text)
 
 
 def _turn(live: LiveRun, step: int, reply: Reply, parsed: ParsedReply) -> TurnRecord:

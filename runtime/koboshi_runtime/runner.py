@@ -12,7 +12,7 @@ is gone with its process: a run that had begun to change one ends as `workspace_
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from koboshi_tools import EffectClass, Frozen, KoboshiError, Tool, ToolSpec, Tra
 from . import prompt
 from .call_counts import CallCounts
 from .checkers import CheckSettings
+from .dialogue import Dialogue
 from .graph import Agent
 from .ids import new_id
 from .live import Asker, LiveRun, RunPlan, revive
@@ -112,19 +113,32 @@ class Runner:
         self.counts = CallCounts(self.store)
 
     async def run(
-        self, task: Task, *, sample: int = 0, model: Model | None = None, demonstration: bool = False
+        self,
+        task: Task,
+        *,
+        sample: int = 0,
+        model: Model | None = None,
+        demonstration: bool = False,
+        run_id: str | None = None,
+        dialogue: Dialogue | None = None,
     ) -> RunResult:
-        """Carry out one task. Raises StoreError if it cannot be recorded; every other end is in the result."""
-        live_model, run_id = model or self.model, new_id()
+        """Carry out one task, under a fresh id unless one is given, as the next question of `dialogue` if there is one.
+
+        Raises StoreError if it cannot be recorded; every other end is in the result.
+        """
+        live_model, run_id = model or self.model, run_id or new_id()
         given = self._given(run_id)
         header = self._header(task, sample, live_model, given, demonstration=demonstration)
+        header = header.model_copy(update={"parent_run_id": dialogue.run_id if dialogue else None})
         with self._workspace(task, header) as workspace:
-            plan = self._plan(task, header, workspace, given)
+            plan = replace(self._plan(task, header, workspace, given), earlier=dialogue.said if dialogue else None)
             live = LiveRun(run_id, plan, live_model, self.store, RunRecorder(self.store, run_id, plan.watch))
             live.recorder.start(plan.header)
             await live.open()
             with hold(run_id):
                 await self._carry(live)
+            if dialogue is not None:
+                await dialogue.take(live)
             return result_of(live)
 
     async def resume(self, run_id: str) -> RunResult:

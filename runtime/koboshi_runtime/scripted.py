@@ -1,23 +1,29 @@
-"""A `Model` that plays a list of replies: the stand-in for tests, and the voice of demonstrations.
+"""A `Model` that plays replies: the stand-in for tests, and the voice of demonstrations.
 
 Its tokenizer is bytes (ids 0-255) and special tokens from 256 on, the same in every process, unless a real model's is
 given: a demonstration is played through the same graph as any run, in the ids of the model that will learn it.
 Log-probabilities are NaN, as nobody sampled.
 """
 
+import asyncio
 import math
+import re
 import zlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from koboshi_tools import KoboshiError
 
-from .model import FinishReason, GenerateRequest, ModelInfo, Piece, PromptProfile, Reply
+from .model import FinishReason, GenerateRequest, ModelInfo, Piece, PromptProfile, Reply, Tell
 from .templates import MARKS
 
 Tokenize = Callable[[tuple[Piece, ...]], Coroutine[Any, Any, tuple[int, ...]]]
+Script = str | tuple[Piece, ...]
 
 _PROFILE = PromptProfile(template="chatml", tool_format="hermes")
+_WORD = re.compile(r"\S+\s*|\s+")
+# Between two words others get a turn, as they do while a model computes.
+_PAUSE_S = 0.001
 _FIRST_SPECIAL = 256
 _SPECIALS = 1 << 24
 
@@ -27,11 +33,14 @@ class ScriptExhaustedError(KoboshiError):
 
 
 class ScriptedModel:
-    """Plays `replies` in order; each is text, ended as its profile ends a turn, or pieces played as they are."""
+    """Plays `replies` in order, or what a function makes of each request.
+
+    Each is text, ended as its profile ends a turn, or pieces played as they are.
+    """
 
     def __init__(
         self,
-        replies: Sequence[str | tuple[Piece, ...]],
+        replies: Sequence[Script] | Callable[[GenerateRequest], Script],
         *,
         info: ModelInfo | None = None,
         tokenize: Tokenize | None = None,
@@ -45,15 +54,13 @@ class ScriptedModel:
             profile=_PROFILE,
         )
         self.requests: list[GenerateRequest] = []
-        self._replies = list(replies)
+        self._replies = replies if callable(replies) else list(replies)
         self._tokenize = tokenize
 
     async def generate(self, request: GenerateRequest) -> Reply:
         """Return the next reply. Raises ScriptExhaustedError when there is none."""
         self.requests.append(request)
-        if len(self.requests) > len(self._replies):
-            raise ScriptExhaustedError(f"the script has {len(self._replies)} replies, and one more was asked for")
-        reply = self._replies[len(self.requests) - 1]
+        reply = self._next(request)
         pieces = reply if isinstance(reply, tuple) else (Piece(text=reply), Piece(text="<|im_end|>", markup=True))
         ids = await self.tokenize(pieces)
         nothing = (math.nan,) * len(ids)
@@ -67,6 +74,21 @@ class ScriptedModel:
             finish=FinishReason.STOP,
             decoded_tokens=len(request.prompt_ids),
         )
+
+    def _next(self, request: GenerateRequest) -> Script:
+        if callable(self._replies):
+            return self._replies(request)
+        if len(self.requests) > len(self._replies):
+            raise ScriptExhaustedError(f"the script has {len(self._replies)} replies, and one more was asked for")
+        return self._replies[len(self.requests) - 1]
+
+    async def stream(self, request: GenerateRequest, tell: Tell) -> Reply:
+        """Return the next reply, told word by word."""
+        reply = await self.generate(request)
+        for word in _WORD.findall(reply.text):
+            tell(word)
+            await asyncio.sleep(_PAUSE_S)
+        return reply
 
     async def tokenize(self, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
         """Return bytes as ids, and an id of its own for each piece of markup."""

@@ -19,10 +19,11 @@ from koboshi_tools import Tool
 from . import redact
 from .config_values import Settings
 from .home import Home
-from .model import Model
+from .model import Model, ModelInfo
 from .opening import open_contributions
 from .project import Project, bare_project, load_project
 from .registry import ModelEntry, Registry
+from .served_model import ServedModel, served_model
 from .store import Store
 from .tool_swaps import Versions
 from .tuning import worker_settings
@@ -69,13 +70,15 @@ async def open_session(
     model: Model | None = None,
     runs: int | None = None,
     before_loading: Callable[[Project], None] | None = None,
+    share: bool = False,
 ) -> AsyncIterator[Session]:
     """Open a session on the model that `model_ref` names, else the project's, else the configured one.
 
     `model` takes the place of a registered one, for tests and embedding. `runs` is how many runs will be made, if that
     is known: no more sequences are made room for. `before_loading` sees the project and may refuse by raising: loading
-    a model takes seconds. Raises KoboshiError: no model in the home, a project that is not trusted, a project, policy
-    or tool that does not load, a store that cannot be opened.
+    a model takes seconds. `share` takes the worker of a server that runs here, if it has that model. Raises
+    KoboshiError: no model in the home, a project that is not trusted, a project, policy or tool that does not load, a
+    store that cannot be opened.
     """
     async with AsyncExitStack() as stack:
         redact.use(place.settings.redact.patterns, place.settings.redact.keep)
@@ -89,10 +92,11 @@ async def open_session(
         if model is not None:
             yield Session(project, opened.policy, opened.tools, store, model, versions=opened.versions)
             return
-        entry = Registry(place.home).resolve(_ref(place, project, model_ref))
-        worker = await _load(place.home, entry, place.settings, runs)
-        stack.push_async_callback(worker.close)
-        yield Session(project, opened.policy, opened.tools, store, worker, entry, opened.versions)
+        entry = Registry(place.home).resolve(reference_of(place, project, model_ref))
+        shared = await _shared(place, entry) if share else None
+        loaded = shared or await _load(place.home, entry, place.settings, runs)
+        stack.push_async_callback(loaded.close)
+        yield Session(project, opened.policy, opened.tools, store, loaded, entry, opened.versions)
 
 
 def _project(place: Place, stack: AsyncExitStack) -> Project:
@@ -102,10 +106,21 @@ def _project(place: Place, stack: AsyncExitStack) -> Project:
     return replace(bare_project(Path(scratch)), name=Path.cwd().name or "root")
 
 
-def _ref(place: Place, project: Project, model_ref: str | None) -> str:
+def reference_of(place: Place, project: Project, model_ref: str | None) -> str:
+    """Return which model is meant: what was named, else the project's, else the configured one."""
     if model_ref:
         return model_ref
     return project.model if project.model != "current" else place.settings.model.ref
+
+
+async def _shared(place: Place, entry: ModelEntry) -> ServedModel | None:
+    """Return the server's model, if it is the one that is wanted, with room for as long a run."""
+    room = worker_settings(place.home, place.settings, entry).context_tokens
+
+    def suits(info: ModelInfo) -> bool:
+        return info.model_hash == entry.manifest.model_hash and info.context_tokens >= room
+
+    return await served_model(place.home, suits)
 
 
 async def load_model(home: Home, entry: ModelEntry, settings: Settings, *, runs: int | None = None) -> WorkerModel:

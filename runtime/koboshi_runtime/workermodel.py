@@ -13,15 +13,15 @@ import signal
 import socket
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from koboshi_tools import KoboshiError
-
-from .model import GenerateRequest, ModelInfo, Piece, PromptProfile, Reply
-from .worker import wire
+from .model import GenerateRequest, ModelInfo, Piece, PromptProfile, Reply, Tell
 from .worker.facts import GgufFacts
+from .worker_link import Link, LinkLost, ModelError, ToldOnce
+
+__all__ = ["ModelError", "WorkerModel", "WorkerSettings"]
 
 _TRIES = 3
 _READ_BYTES = 1 << 20
@@ -33,14 +33,6 @@ _SPIN = {"GOMP_SPINCOUNT": "1000"}
 
 # Ends that a build of llama.cpp made for another CPU comes to: SIGSEGV, SIGILL, SIGABRT, SIGBUS.
 _CRASHES = {-signal.SIGSEGV, -signal.SIGILL, -signal.SIGABRT, -signal.SIGBUS}
-
-
-class ModelError(KoboshiError):
-    """The model gave no turn: its file does not load, its worker died again and again, or the request does not fit."""
-
-
-class _WorkerDied(Exception):
-    """The process behind the socket is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +63,11 @@ class WorkerSettings:
 
 @dataclass(slots=True)
 class _Process:
-    """A running worker with the requests that wait for it."""
+    """A running worker."""
 
     process: asyncio.subprocess.Process
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+    link: Link
     errors: IO[bytes]
-    reading: asyncio.Task[None] | None = None
-    waiting: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
-    dead: bool = False
 
 
 class WorkerModel:
@@ -95,7 +83,6 @@ class WorkerModel:
         self._settings = settings
         self._worker: _Process | None = None
         self._starting = asyncio.Lock()
-        self._next_key = 1
         self._closed = False
         self.restarts = 0
 
@@ -119,7 +106,7 @@ class WorkerModel:
     @property
     def process_id(self) -> int | None:
         """The worker's process id, or None while there is no worker."""
-        return self._worker.process.pid if self._worker and not self._worker.dead else None
+        return self._worker.process.pid if self._worker and not self._worker.link.dead else None
 
     @property
     def plain_buffers(self) -> bool:
@@ -130,6 +117,12 @@ class WorkerModel:
         """Write one turn; see `Model.generate`."""
         started = asyncio.get_running_loop().time()
         answer = await self._ask("generate", request=request.model_dump(mode="json"))
+        return Reply.model_validate({**answer, "seconds": asyncio.get_running_loop().time() - started})
+
+    async def stream(self, request: GenerateRequest, tell: Tell) -> Reply:
+        """Write one turn and tell it as it is written; see `Streams.stream`."""
+        started = asyncio.get_running_loop().time()
+        answer = await self._ask("generate", tell=ToldOnce(tell), request=request.model_dump(mode="json"), stream=True)
         return Reply.model_validate({**answer, "seconds": asyncio.get_running_loop().time() - started})
 
     async def tokenize(self, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
@@ -157,40 +150,23 @@ class WorkerModel:
             if worker is not None:
                 await _end(worker, patience_s=_CLOSE_SECONDS)
 
-    async def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
+    async def _ask(self, op: str, *, tell: ToldOnce | None = None, **fields: Any) -> dict[str, Any]:
         for _ in range(_TRIES):
             worker = await self._ensure()
-            key, self._next_key = self._next_key, self._next_key + 1
-            future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-            worker.waiting[key] = future
-            try:
-                worker.writer.write(wire.encode({"id": key, "op": op, **fields}))
-                return _checked(await future)
-            except (_WorkerDied, ConnectionError):
-                continue
-            except asyncio.CancelledError:
-                self._tell(worker, "cancel", key=key)
-                raise
-            finally:
-                worker.waiting.pop(key, None)
+            with contextlib.suppress(LinkLost):
+                return await worker.link.ask(op, tell=tell.again() if tell else None, **fields)
         raise ModelError(f"the model worker died {_TRIES} times over one {op}: {self._path}")
 
     def release(self, run_id: str) -> None:
         """Say that a run wrote its last turn; see `KeepsRuns.release`."""
         if self._worker is not None:
-            self._tell(self._worker, "release", run_id=run_id)
-
-    def _tell(self, worker: _Process, op: str, **fields: Any) -> None:
-        """Send what needs no answer."""
-        if not worker.dead:
-            key, self._next_key = self._next_key, self._next_key + 1
-            worker.writer.write(wire.encode({"id": key, "op": op, **fields}))
+            self._worker.link.say("release", run_id=run_id)
 
     async def _ensure(self) -> _Process:
         async with self._starting:
             if self._closed:
                 raise ModelError(f"the model was closed: {self._path}")
-            if self._worker is not None and not self._worker.dead:
+            if self._worker is not None and not self._worker.link.dead:
                 return self._worker
             if self._worker is not None:
                 self.restarts += 1
@@ -200,12 +176,9 @@ class WorkerModel:
 
     async def _spawn(self) -> _Process:
         worker = await self._open()
-        hello = asyncio.get_running_loop().create_future()
-        worker.waiting[0] = hello
-        worker.reading = asyncio.create_task(_read(worker))
         try:
-            answer = _checked(await hello)
-        except _WorkerDied:
+            answer = await worker.link.greeting()
+        except LinkLost:
             code = await worker.process.wait()
             await _end(worker, patience_s=0)
             if code in _CRASHES and self._settings.extra_buffers:
@@ -240,26 +213,7 @@ class WorkerModel:
                 env={**_SPIN, **os.environ, "PYTHONUNBUFFERED": "1"},
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=_READ_BYTES)
-        return _Process(process, reader, writer, errors)
-
-
-async def _read(worker: _Process) -> None:
-    """Hand answers to those who wait until the stream ends or is broken; then tell the rest that the worker died."""
-    inbox = wire.Inbox()
-    try:
-        while data := await worker.reader.read(_READ_BYTES):
-            for message in inbox.feed(data):
-                future = worker.waiting.get(message["id"])
-                if future and not future.done():
-                    future.set_result(message)
-    except (ConnectionError, ValueError, KeyError, TypeError):
-        # After a frame that is no message the place of the next one is unknown: this worker is of no more use.
-        _kill(worker)
-    finally:
-        worker.dead = True
-        for future in worker.waiting.values():
-            if not future.done():
-                future.set_exception(_WorkerDied())
+        return _Process(process, Link(reader, writer), errors)
 
 
 def _kill(worker: _Process) -> None:
@@ -269,25 +223,16 @@ def _kill(worker: _Process) -> None:
 
 async def _end(worker: _Process, *, patience_s: float) -> None:
     """Close the worker's socket, wait for its process, kill it after `patience_s`, and give back what it held."""
-    worker.dead = True
-    worker.writer.close()
+    worker.link.hang_up()
     try:
         await asyncio.wait_for(worker.process.wait(), patience_s)
     except TimeoutError:
         _kill(worker)
         await worker.process.wait()
     finally:
-        if worker.reading:
-            await worker.reading
+        await worker.link.closed()
         worker.errors.close()
 
 
 def _without_extra_buffers(settings: WorkerSettings) -> WorkerSettings:
     return WorkerSettings(**{**asdict(settings), "extra_buffers": False})
-
-
-def _checked(answer: dict[str, Any]) -> dict[str, Any]:
-    if not answer.pop("ok"):
-        raise ModelError(answer["error"], hint=answer.get("hint"))
-    answer.pop("id")
-    return answer

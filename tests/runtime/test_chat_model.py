@@ -21,7 +21,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from koboshi_runtime.chat_model import ChatKoboshi
 from koboshi_runtime.records import EndReason, Purpose, SegmentKind, TurnKind
 from koboshi_runtime.scripted import ScriptedModel
-from koboshi_runtime.store import RunFilter, Store
+from koboshi_runtime.store import Store
 from koboshi_tools import ToolVerdict, UsageError
 
 CALL = '<tool_call>\n{"name": "stock", "arguments": {"item": "lamp"}}\n</tool_call>'
@@ -148,15 +148,20 @@ def test_conversation_goes_on_in_another_process(chat: Open, store: Store) -> No
     assert len(stored.turns) == 2
 
 
-def test_second_answer_to_the_same_results_is_given_and_not_stored(chat: Open, store: Store) -> None:
+def test_second_answer_to_the_same_results_is_a_run_whose_parent_is_the_first(chat: Open, store: Store) -> None:
     opened = chat(CALL, "4.", "Four.")
     model, asked = opened.bind_tools([stock]), HumanMessage("How many lamps?")
     first = model.invoke([asked])
     messages = [asked, first, ToolMessage("4", tool_call_id=first.tool_calls[0]["id"])]
     assert run_of(model.invoke(messages)) == run_of(first)
     again = model.invoke(messages)
-    assert (again.content, run_of(again)) == ("Four.", None)
-    assert len(store.runs(RunFilter(limit=None))) == 1
+    assert again.content == "Four."
+    stored = store.trajectory(run_of(again))
+    assert (stored.run_id != run_of(first), stored.header.parent_run_id) == (True, run_of(first))
+    (turn,) = stored.turns
+    kinds = [SegmentKind.PREFIX, SegmentKind.USER, SegmentKind.REPLY, SegmentKind.TOOL]
+    assert [segment.kind for segment in turn.segments] == kinds
+    assert len(store.trajectory(run_of(first)).turns) == 2
 
 
 def test_invalid_call_is_told_to_the_caller_and_then_to_the_model_and_never_shown_again(

@@ -87,10 +87,10 @@ def write(grammars, guard, lead, dice, most=1500):
 
 @pytest.mark.parametrize("found", FORMATS.values(), ids=lambda found: found.name)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(offered=tools, seed=st.integers(0, 2**32))
-def test_any_allowed_tokens_make_calls_that_are_read_and_accepted(grammars, found, offered, seed):
-    guard = grammars.guard(Constraint(tool_format=found.name, tools=offered, max_calls=2))
-    text = write(grammars, guard, LEADS[found.name], random.Random(seed))
+@given(offered=tools, seed=st.integers(0, 2**32), must_call=st.booleans())
+def test_any_allowed_tokens_make_calls_that_are_read_and_accepted(grammars, found, offered, seed, must_call):
+    guard = grammars.guard(Constraint(tool_format=found.name, tools=offered, max_calls=2, must_call=must_call))
+    text = write(grammars, guard, "" if must_call else LEADS[found.name], random.Random(seed))
     assert text is not None
     profile = PromptProfile(template=TEMPLATE_OF[found.name], tool_format=found.name)
     read = parse_reply(profile, text, FinishReason.STOP, offered)

@@ -107,7 +107,7 @@ async def _run(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
         project.refuse_unrunnable(tasks, project.check_settings(allow_commands=flags.allow_command_checkers))
 
     runs = len(tasks) * flags.samples
-    async with open_session(place, model_ref=flags.model, runs=runs, before_loading=refuse) as session:
+    async with open_session(place, model_ref=flags.model, runs=runs, before_loading=refuse, share=True) as session:
         settings = replace(_settings(flags, place, session), split=split)
 
         def finished(result: "RunResult") -> None:
@@ -122,7 +122,7 @@ async def _resume(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
     from ..session import open_session
 
     run_id, header = _begun_run(place.home, flags.resume or "")
-    async with open_session(place, model_ref=flags.model or header.model_hash, runs=1) as session:
+    async with open_session(place, model_ref=flags.model or header.model_hash, runs=1, share=True) as session:
         settings = replace(_settings(flags, place, session), purpose=header.purpose)
         result = await session.runner(settings).resume(run_id)
         _print(result, session, flags)

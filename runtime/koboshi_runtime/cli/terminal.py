@@ -41,7 +41,7 @@ class TerminalAsker:
             click.echo(f"The agent wants to call: {shown}", err=True)
             click.echo(f"  {plain(decision.reason + place)}", err=True)
             click.echo("Allow it? [y/N] ", err=True, nl=False)
-            said_yes = (await _read_line()).strip().lower() in {"y", "yes"}
+            said_yes = (await read_line()).strip().lower() in {"y", "yes"}
             return Answer.APPROVED if said_yes else Answer.REFUSED
 
 
@@ -78,8 +78,8 @@ class AttendedAsker:
             stored.cancel()
 
 
-async def _read_line() -> str:
-    """Read a line without a thread, so that Ctrl-C does not have to wait for the Enter key."""
+async def read_line() -> str:
+    """Read a line from the terminal without a thread, so that Ctrl-C does not have to wait for the Enter key."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     loop.add_reader(sys.stdin.fileno(), _settle, ready)

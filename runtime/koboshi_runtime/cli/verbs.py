@@ -36,7 +36,20 @@ VERBS: Mapping[str, Verb] = {
     "models": Verb(f"{_HERE}.models:models", "Add models, and choose the one that is live."),
     "policy": Verb(f"{_HERE}.policy:policy", "Look at the rules about tools."),
     "approvals": Verb(f"{_HERE}.approvals:approvals", "Answer the calls that wait for a person."),
-    "serve": Verb(f"{_HERE}.serve:serve", "Offer a project's tools to other programs, under its rules."),
+    "chat": Verb(
+        f"{_HERE}.chat:chat", "Talk with the project's agent; each question is stored as a run that can be labelled."
+    ),
+    "serve": Verb(
+        f"{_HERE}.serve:serve",
+        "Serve the model and the project's agent to programs of this machine, in the words of OpenAI's API.",
+    ),
+    "ps": Verb(
+        f"{_HERE}.processes:ps", "List what runs on this home: the server, the model workers, the runs in progress."
+    ),
+    "stop": Verb(
+        f"{_HERE}.processes:stop",
+        "End this home's server: replies are finished, runs are interrupted and can be resumed.",
+    ),
     "tools": Verb(f"{_HERE}.tools:tools", "Look at the tools that a model can be offered."),
     "bench": Verb(
         f"{_HERE}.bench:bench", "Measure koboshi beside llama.cpp itself, llama.cpp's server and a plain loop."

@@ -56,6 +56,7 @@ class Server:
         self._grammars = Grammars.of(engine.vocabulary)
         self._scheduler = Scheduler(engine, prefixes)
         self._inbox = wire.Inbox()
+        self._followed: set[int] = set()
 
     def serve(self) -> None:
         """Work until the client closes the socket."""
@@ -64,7 +65,10 @@ class Server:
             if select.select([self._connection], [], [], timeout)[0] and not self._read():
                 return
             if self._scheduler.busy:
-                for active in self._scheduler.step():
+                ended = self._scheduler.step()
+                for active in self._scheduler.at_work():
+                    self._tell(active)
+                for active in ended:
                     self._answer(active)
 
     def _read(self) -> bool:
@@ -95,6 +99,7 @@ class Server:
                 return {"text": data.decode("utf-8", "replace")}
             case "cancel":
                 self._scheduler.cancel(message["key"])
+                self._followed.discard(message["key"])
                 return {}
             case "release":
                 self._scheduler.release(message["run_id"])
@@ -112,7 +117,10 @@ class Server:
             self._check_ids(request.prompt_ids)
             constraint = request.constraint
             guard = self._grammars.guard(constraint) if constraint and constraint.tools else None
-            return GenerateJob(request, self._engine.vocabulary, guard, context_tokens=limit)
+            job = GenerateJob(request, self._engine.vocabulary, guard, context_tokens=limit)
+            if message.get("stream"):
+                self._followed.add(message["id"])
+            return job
         ids = list(message["ids"])
         self._check_ids(ids)
         if not 1 < len(ids) <= limit:
@@ -134,7 +142,13 @@ class Server:
             text, hint = str(error), error.hint
         self._send({"id": key, "ok": False, "error": text[:_ERROR_CHARACTERS], "hint": hint})
 
+    def _tell(self, active: Active) -> None:
+        """Send what is new of a reply that somebody follows."""
+        if active.key in self._followed and isinstance(active.job, GenerateJob) and (more := active.job.more()):
+            self._send({"id": active.key, "more": more})
+
     def _answer(self, active: Active) -> None:
+        self._followed.discard(active.key)
         if active.error is not None:
             self._refuse(active.key, active.error)
             return

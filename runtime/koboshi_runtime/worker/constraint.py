@@ -2,7 +2,8 @@
 
 While a reply is free text no mask is computed. As soon as its text, outside of thoughts, opens a call, a matcher takes
 over: it allows one of the offered tools by name and arguments that its schema accepts (every string and number
-bounded), then another call or the end of the turn. What the grammar leaves no choice about is forced without sampling.
+bounded), then another call or the end of the turn. A reply that must be a call is one from its first token. What the
+grammar leaves no choice about is forced without sampling.
 
 Not covered: a schema that the grammar cannot express. Its arguments are then any JSON object, and `parse` validates
 them.
@@ -56,7 +57,10 @@ class Grammars:
         key = canonical_json(constraint.model_dump(mode="json"))
         if key not in self._compiled:
             self._compiled[key] = _grammar(self, found, constraint, is_special=special is not None)
-        return Guard(self, self._compiled[key], trigger=_trigger(found, special), found=found, special=special)
+        guard = Guard(self, self._compiled[key], trigger=_trigger(found, special), found=found, special=special)
+        if constraint.must_call:
+            guard.begin()
+        return guard
 
     def _special(self, found: ToolFormat) -> int | None:
         return self.vocabulary.special_id(found.tag) if found.tag else None
@@ -105,7 +109,10 @@ def _lark(
         end_of_call = "" if found.listed else closing
         again = f"({end_of_call} {grammars.mark(found.between)} call){{0,{constraint.max_calls - 1}}}"
     rest = _after_trigger(found, is_special)
-    lines = [f"start: {grammars.mark(rest) if rest else ''} call {again} {closing}"]
+    opening = grammars.mark(rest) if rest else ""
+    if constraint.must_call and found.opening:
+        opening = f"{grammars.mark(found.tag)} {grammars.mark(found.opening.removeprefix(found.tag))}"
+    lines = [f"start: {opening} call {again} {closing}"]
     lines.append("call: " + " | ".join(f"call_{index}" for index in range(len(schemas))))
     for index, (tool, schema) in enumerate(zip(constraint.tools, schemas, strict=True)):
         head = f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "{found.arguments_key}": '
@@ -133,6 +140,10 @@ class Guard:
         self._matcher: LLMatcher | None = None
         size = (grammars.vocabulary.size + 31) // 32
         self._bits: NDArray[np.int32] = np.zeros(size, dtype=np.int32)
+
+    def begin(self) -> None:
+        """Have the call begin with the next token; its grammar holds the opening as well."""
+        self._matcher = LLMatcher(self._grammars.tokenizer, self._grammar, log_level=0)
 
     @property
     def open(self) -> bool:
@@ -167,7 +178,8 @@ class Guard:
         rest = self._rest_of_opening(token)
         if rest is None:
             return False
-        self._matcher = LLMatcher(self._grammars.tokenizer, self._grammar, log_level=0)
+        self.begin()
+        assert self._matcher is not None
         tokens = self._grammars.tokenizer.tokenize_bytes(rest) if rest else []
         if self._matcher.try_consume_tokens(tokens) != len(tokens):
             # A token that opened a call and went on against the grammar: the text stays free, and `parse` judges it.

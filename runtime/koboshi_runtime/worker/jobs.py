@@ -5,6 +5,7 @@ It knows nothing of slots, batches or other jobs. `pending` are ids not yet in t
 whether its logits are needed; both have equal length. The first `prefix_tokens` ids are worth keeping for others.
 """
 
+import codecs
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,6 +60,8 @@ class GenerateJob:
         self._raw: list[float] = []
         self._behaviour: list[float] = []
         self._text = b""
+        self._told = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._finish = FinishReason.LENGTH
 
     def take(self, rows: Rows) -> None:
@@ -114,6 +117,11 @@ class GenerateJob:
 
     def _stop_text_found(self) -> bool:
         return any(stop.encode() in self._text for stop in self.request.stop_texts)
+
+    def more(self) -> str:
+        """Return the text that was written since this was last asked, whole characters only."""
+        fresh, self._told = self._text[self._told :], len(self._text)
+        return self._decoder.decode(fresh)
 
     def result(self) -> dict[str, Any]:
         """Return the fields of a `Reply` that the job knows."""

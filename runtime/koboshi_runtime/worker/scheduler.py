@@ -88,6 +88,10 @@ class Scheduler:
         """Whether a step has anything to do."""
         return bool(self._waiting) or any(slot.active for slot in self._slots)
 
+    def at_work(self) -> list[Active]:
+        """Return the jobs that have a slot."""
+        return [slot.active for slot in self._slots if slot.active]
+
     def add(self, key: int, job: Job, run_id: str | None = None) -> None:
         """Queue a job under the client's key; `run_id` is whose turn it is."""
         self._waiting.append(Waiting(key, job, run_id))

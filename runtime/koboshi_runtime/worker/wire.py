@@ -1,7 +1,8 @@
 """The frames that a worker and its client exchange: four bytes of length, most significant first, then JSON.
 
 A request is `{"id", "op", …}`, an answer `{"id", "ok": true, …}` or `{"id", "ok": false, "error"}`; the worker's first
-frame has id 0 and says what it loaded.
+frame has id 0 and says what it loaded. Before the answer to a `generate` with `"stream": true` come frames
+`{"id", "more"}` with the text as it is written.
 """
 
 import json

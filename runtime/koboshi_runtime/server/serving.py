@@ -1,0 +1,93 @@
+"""One server from its start to its end: sockets, model, application, and what is told of it in the home."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from types import FrameType
+
+from ..estimate import available_bytes, serving_bytes
+from ..model import Model
+from ..outside import NO_MODEL
+from ..presence import announce, api_socket, model_socket, only_server
+from ..registry import ModelEntry, Registry
+from ..session import Place, Session, load_model, open_session, reference_of
+from ..tuning import worker_settings
+from ..workermodel import WorkerModel
+from .app import make_app
+from .keeper import Keeper
+from .listening import listen_at, listen_on, make_server, names_of
+from .metrics import Metrics
+from .model_socket import share_model
+from .service import Service
+
+
+async def serve(place: Place, model_ref: str | None, on_ready: Callable[[str, str], None]) -> None:
+    """Serve until a signal ends it; `on_ready` is told the URL and the model's name.
+
+    Raises KoboshiError if a server runs on this home already, its port is taken, or its model does not load.
+    """
+    home = place.home
+    async with AsyncExitStack() as stack:
+        stack.enter_context(only_server(home))
+        listener = stack.enter_context(listen_on(place.settings.serve.host, place.settings.serve.port))
+        session = await stack.enter_async_context(open_session(place, model=NO_MODEL))
+        keeper = _keeper(place, session, model_ref)
+        stack.push_async_callback(keeper.close)
+        model = await keeper.start()
+        service = Service.of(place, session, keeper, keeper.metrics)
+        stack.push_async_callback(service.runs.close)
+        inside = stack.enter_context(listen_at(api_socket(home)))
+        shared = await share_model(keeper, listen_at(model_socket(home)))
+        stack.push_async_callback(shared.close)
+        watching = asyncio.create_task(keeper.watch(home.models / "current"))
+        stack.push_async_callback(_cancelled, watching)
+        url = _url(listener.getsockname())
+        announce(home, url=url, project=session.project.name)
+        on_ready(url, model.info.name)
+        server = make_server(make_app(service, names_of(listener)))
+        with _ended_by_uvicorn_alone():
+            await server.serve(sockets=[listener, inside])
+
+
+def _keeper(place: Place, session: Session, model_ref: str | None) -> Keeper:
+    registry = Registry(place.home)
+    ref = reference_of(place, session.project, model_ref)
+
+    async def load(entry: ModelEntry) -> Model:
+        return await load_model(place.home, entry, place.settings)
+
+    def fits(entry: ModelEntry, beside: Model) -> bool:
+        if not isinstance(beside, WorkerModel):
+            return True
+        settings = worker_settings(place.home, place.settings, entry)
+        # Of one family: the new model is what the old one was trained to.
+        return serving_bytes(beside.facts, entry.path.stat().st_size, settings) <= available_bytes()
+
+    return Keeper(lambda: registry.resolve(ref), load, fits, Metrics(), place.settings.serve.swap)
+
+
+@contextmanager
+def _ended_by_uvicorn_alone() -> Iterator[None]:
+    """Let a signal do no more than end the server: uvicorn raises it again, and what comes then has to be finished."""
+    before = {each: signal.signal(each, _nothing) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Take a signal that was dealt with already."""
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"

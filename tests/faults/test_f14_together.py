@@ -1,0 +1,106 @@
+"""F14: a server, two chats, runs and labels hammer one home at once: all succeed, and the store is whole.
+
+`KOBOSHI_HAMMER_SECONDS` says for how long, default 60. Two nights at once are the trainer's.
+"""
+
+import json
+import os
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.e2e.serving_process import PROGRAM, SMALL, ServingProcess, environment, make_place, serving
+
+from koboshi_runtime.store import RunFilter, Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.model]
+
+SECONDS = float(os.environ.get("KOBOSHI_HAMMER_SECONDS", "60"))
+
+
+class Hammer:
+    """Does things over and over in threads until the time is over; keeps what failed."""
+
+    def __init__(self, server: ServingProcess) -> None:
+        self.server, self.ends_at = server, time.monotonic() + SECONDS
+        self.failed: list[str] = []
+        self.done: dict[str, int] = {}
+
+    def over(self, name: str, blow: Callable[[int], str | None]) -> threading.Thread:
+        """Strike until the time is over; a blow returns what went wrong, or None."""
+
+        def strike() -> None:
+            number = 0
+            while time.monotonic() < self.ends_at:
+                try:
+                    wrong = blow(number)
+                except Exception as error:
+                    wrong = repr(error)
+                if wrong:
+                    self.failed.append(f"{name} {number}: {wrong}")
+                number += 1
+                self.done[name] = number
+
+        thread = threading.Thread(target=strike)
+        thread.start()
+        return thread
+
+    def command(self, *arguments: str, said: str | None = None) -> str | None:
+        command = [PROGRAM, "-C", str(self.server.folder), *arguments]
+        done = subprocess.run(
+            command, env=environment(self.server.home), input=said, capture_output=True, text=True, check=False
+        )
+        return None if done.returncode == 0 else done.stderr
+
+    def ask(self, number: int) -> str | None:
+        messages: Any = [{"role": "user", "content": f"Say {number}."}]
+        reply = self.server.openai().chat.completions.create(model="current", messages=messages, max_tokens=6)
+        return None if reply.choices else "no choice"
+
+    def chat(self, number: int) -> str | None:
+        return self.command("chat", "--json", said=f"Name {number} things.\nAnd more?\n/good it was\n")
+
+    def run(self, number: int) -> str | None:
+        return self.command("run", f"Count to {number}.", "--json")
+
+    def label(self, number: int) -> str | None:
+        rows = Store.read_only(self.server.home.traces).runs(RunFilter(limit=50))
+        if not rows:
+            return None
+        row = random.Random(number).choice(rows)
+        if number % 5 == 0:
+            return self.command("outcome", "set", row.run_id, "success", "--why", str(number))
+        body = {"run_id": row.run_id, "label": ("success", "failure")[number % 2], "rationale": str(number)}
+        granted = {"authorization": f"Bearer {self.server.token('label')}"}
+        answer = httpx.post(f"{self.server.url}/outcomes", json=body, headers=granted, timeout=60)
+        return None if answer.status_code == 201 else answer.text
+
+
+def test_server_chats_runs_and_labels_at_once(smollm2_gguf: Path, tmp_path: Path) -> None:
+    home, folder = make_place(tmp_path, smollm2_gguf, SMALL)
+    with serving(home, folder) as server:
+        hammer = Hammer(server)
+        struck = [hammer.over("ask", hammer.ask), hammer.over("ask too", hammer.ask), hammer.over("run", hammer.run)]
+        struck += [hammer.over("chat", hammer.chat), hammer.over("chat too", hammer.chat)]
+        struck += [hammer.over("label", hammer.label)]
+        for thread in struck:
+            thread.join()
+        assert hammer.failed == []
+        print(json.dumps(hammer.done))
+        assert set(hammer.done) == {"ask", "ask too", "run", "chat", "chat too", "label"}
+        workers = json.loads(server.koboshi("ps", "--json").stdout)["workers"]
+        assert len(workers) == 1
+    store = Store.read_only(home.traces)
+    report = store.check()
+    assert (report.ok, report.problems) == (True, ())
+    rows = store.runs(RunFilter(limit=None))
+    asked = hammer.done["ask"] + hammer.done["ask too"] + hammer.done["run"]
+    assert len(rows) == asked + 2 * (hammer.done["chat"] + hammer.done["chat too"])
+    assert {row.status for row in rows} == {"finished"}
+    assert all(store.trajectory(row.run_id).turns for row in rows)

@@ -1,0 +1,58 @@
+"""A conversation with the project's agent: each question a run, the ones before it its prefix."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tests.runtime.run_makers import calls, runner, task
+
+from koboshi_runtime.dialogue import Dialogue
+from koboshi_runtime.records import EndReason, SegmentKind, Trajectory
+from koboshi_runtime.store import Store
+from koboshi_trainer.rows import prefix_and_spans
+
+LOOK = calls(("look", {"key": "x"}))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "traces.db")
+
+
+def converse(folder: Path, store: Store, replies: Sequence[str]) -> tuple[Trajectory, Trajectory]:
+    """Ask two questions, and return their runs as they are stored."""
+
+    async def both() -> list[str]:
+        made, dialogue = runner(folder, store, list(replies)), Dialogue()
+        return [(await made.run(task(name), dialogue=dialogue)).run_id for name in ("first", "second")]
+
+    first, second = asyncio.run(both())
+    return store.trajectory(first), store.trajectory(second)
+
+
+def test_a_question_goes_on_with_what_was_said_by_its_very_ids(tmp_path: Path, store: Store) -> None:
+    first, second = converse(tmp_path, store, [LOOK, "done", "done again"])
+    assert second.header.parent_run_id == first.run_id
+    prefix, user = second.turns[0].segments
+    assert (prefix.kind, user.kind) == (SegmentKind.PREFIX, SegmentKind.USER)
+    said = tuple(token for turn in first.turns for s in (*turn.segments, turn.reply) for token in s.ids)
+    assert prefix.ids[: len(said)] == said
+    assert [text in prefix.text for text in ("Do first.", "value of x", "done", "Do second.")] == [True] * 3 + [False]
+    assert prefix.text.endswith("\n")
+
+
+def test_only_the_last_question_is_learnt(tmp_path: Path, store: Store) -> None:
+    _, second = converse(tmp_path, store, ["done", "well done"])
+    prefix, spans = prefix_and_spans(second)
+    assert [bytes(t for t in span.ids if t < 256) for span in spans if span.learn] == [b"well done"]
+    assert b"Do first." in bytes(token for token in prefix if token < 256)
+
+
+def test_a_question_after_one_that_was_stopped_finds_the_models_turn_closed(tmp_path: Path, store: Store) -> None:
+    first, second = converse(tmp_path, store, [*[LOOK] * 3, "done"])
+    assert (first.end and first.end.reason) == EndReason.LOOP
+    assert second.turns[0].segments[0].text.endswith("assistant\n<|im_end|>\n") or second.turns[0].segments[
+        0
+    ].text.endswith("<|im_end|>\n")
+    assert (second.end and second.end.answer) == "done"

@@ -1,0 +1,140 @@
+"""The live model changes under requests: nobody fails, nobody is answered by two models, nothing is left loaded."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from koboshi_runtime.model import GenerateRequest, Model
+from koboshi_runtime.model_manifest import ModelManifest, ModelState
+from koboshi_runtime.registry import ModelEntry
+from koboshi_runtime.scripted import ScriptedModel
+from koboshi_runtime.server.keeper import Keeper, Manner
+from koboshi_runtime.server.metrics import Metrics
+from koboshi_runtime.workermodel import ModelError
+
+
+class Bench:
+    """A registry of one pointer, and models that say their own name and know whether they are loaded."""
+
+    def __init__(self, manner: Manner, *, fits: bool = True) -> None:
+        self.live, self.loaded, self.most = "one", list[str](), 0
+        self.broken: set[str] = set()
+        self.keeper = Keeper(lambda: entry(self.live), self._load, lambda *_: fits, Metrics(), manner)
+
+    async def _load(self, wanted: ModelEntry) -> Model:
+        name = wanted.manifest.name
+        await asyncio.sleep(0)
+        if name in self.broken:
+            raise ModelError(f"{name} does not load")
+        self.loaded.append(name)
+        self.most = max(self.most, len(self.loaded))
+        info = ScriptedModel(()).info.model_copy(update={"name": name, "model_hash": wanted.manifest.model_hash})
+        model = ScriptedModel(lambda _: name, info=info)
+
+        async def close() -> None:
+            self.loaded.remove(name)
+
+        model.close = close  # type: ignore[method-assign]
+        return model
+
+    async def ask(self) -> tuple[str, str]:
+        """Return the name of a leased model, and what it says after others had a turn."""
+        async with self.keeper.lease() as model:
+            await asyncio.sleep(0.001)
+            assert model.info.name in self.loaded, "a leased model was closed"
+            return model.info.name, (await model.generate(GenerateRequest(prompt_ids=(1,), max_tokens=1))).text
+
+
+def entry(name: str) -> ModelEntry:
+    manifest = ModelManifest(
+        model_hash=f"sha256:{name}",
+        name=name,
+        architecture="llama",
+        quantization="Q8_0",
+        bytes=1,
+        context_tokens=64,
+        source="test",
+        created_at="2026-01-01T00:00:00+00:00",
+        profile=ScriptedModel(()).info.profile,
+    )
+    return ModelEntry(manifest, ModelState.CURRENT, Path("model.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("manner", "fits", "most"), [("auto", True, 2), ("auto", False, 1), ("overlap", False, 2), ("drain", True, 1)]
+)
+def test_twenty_swaps_under_requests_lose_none_and_mix_none(manner: Manner, fits: bool, most: int) -> None:
+    bench = Bench(manner, fits=fits)
+    answers: list[tuple[str, str]] = []
+
+    async def client() -> None:
+        for _ in range(100):
+            answers.append(await bench.ask())
+
+    async def swap() -> None:
+        for number in range(20):
+            await asyncio.sleep(0.004)
+            bench.live = ("two", "one")[number % 2]
+            await bench.keeper.follow()
+
+    async def all_at_once() -> None:
+        await bench.keeper.start()
+        await asyncio.gather(swap(), *(client() for _ in range(10)))
+        await bench.keeper.close()
+
+    asyncio.run(all_at_once())
+    assert len(answers) == 1000
+    assert all(leased == said for leased, said in answers)
+    assert {said for _, said in answers} == {"one", "two"}
+    assert (bench.most, bench.loaded) == (most, [])
+
+
+@pytest.mark.parametrize("manner", ["overlap", "drain"])
+def test_a_model_that_does_not_load_leaves_the_old_one_live(manner: Manner) -> None:
+    async def carry() -> list[tuple[str, str]]:
+        bench = Bench(manner)
+        await bench.keeper.start()
+        bench.live, bench.broken = "two", {"two"}
+        await bench.keeper.follow()
+        await bench.keeper.follow()
+        failed = bench.keeper.metrics.page()[0].decode()
+        assert 'koboshi_swaps_total{result="failed"} 1.0' in failed
+        first = await bench.ask()
+        bench.live, bench.broken = "three", set()
+        await bench.keeper.follow()
+        return [first, await bench.ask()]
+
+    assert asyncio.run(carry()) == [("one", "one"), ("three", "three")]
+
+
+def test_what_was_begun_ends_on_the_model_of_its_beginning() -> None:
+    async def carry() -> tuple[str, str]:
+        bench = Bench("overlap")
+        await bench.keeper.start()
+        async with bench.keeper.lease() as held:
+            bench.live = "two"
+            await bench.keeper.follow()
+            new = await bench.ask()
+            assert sorted(bench.loaded) == ["one", "two"]
+            return held.info.name, new[0]
+
+    assert asyncio.run(carry()) == ("one", "two")
+
+
+def test_the_pointer_is_followed_when_its_file_is_replaced(tmp_path: Path) -> None:
+    pointer = tmp_path / "current"
+
+    async def carry() -> str:
+        bench = Bench("overlap")
+        await bench.keeper.start()
+        watching = asyncio.create_task(bench.keeper.watch(pointer))
+        await asyncio.sleep(0)
+        bench.live = "two"
+        pointer.write_text("two", encoding="utf-8")
+        while (name := (await bench.ask())[0]) == "one":
+            await asyncio.sleep(0.01)
+        watching.cancel()
+        return name
+
+    assert asyncio.run(carry()) == "two"
