@@ -113,10 +113,14 @@ class DiskSettings(Frozen):
     """`[disk]`: `max_model_gb` bounds a model file that is unpacked from a package (GB of 1,000,000,000 bytes).
 
     `prefix_mb` bounds the beginnings of prompts that are kept for the next process (MB of 1,000,000 bytes).
+    `budget_gb` bounds the home: `koboshi gc` deletes what can be made again until it fits, of runs and candidates only
+    those older than `keep_days`.
     """
 
     max_model_gb: float = Field(default=64.0, gt=0)
     prefix_mb: int = Field(default=256, ge=0)
+    budget_gb: float = Field(default=50.0, ge=0)
+    keep_days: float = Field(default=30.0, ge=0)
 
 
 class RedactSettings(Frozen):

@@ -123,6 +123,20 @@ class Registry:
         with self._changing() as pointer:
             self._move(pointer, pointer.with_retired(model_hash))
 
+    def remove(self, model_hash: str) -> None:
+        """Delete a model's files. Raises KoboshiError if it is current, previous, or the base of another."""
+        with self._changing() as pointer:
+            if model_hash in (pointer.current, pointer.previous):
+                raise KoboshiError(f"{short(model_hash)} is live, or was before that, and is not removed")
+            others = [e.manifest for e in self.list() if e.manifest.model_hash != model_hash]
+            if made := [manifest.name for manifest in others if manifest.parents.base == model_hash]:
+                raise KoboshiError(f"{short(model_hash)} is the base of {made[0]}, and is not removed")
+            folder = self._folder_of(model_hash)
+            gone = temporary_name(folder)
+            folder.rename(gone)
+            shutil.rmtree(gone)
+            sync_folder(self._folder)
+
     def verify(self, entry: ModelEntry) -> None:
         """Read a model's files whole. Raises KoboshiError if a hash differs."""
         manifest = entry.manifest

@@ -1,9 +1,9 @@
 """The trace store: one SQLite file that holds every run, step, call, decision, outcome, model and job.
 
 Promises. What a method acknowledged is on disk. Any number of processes write side by side (`store_lock`), and
-readers never wait for them. A file of an older schema is migrated when it is opened for writing, one of a newer
-schema is refused by its number. Values come back equal, but for log-probabilities (float16). No `sqlite3` error
-leaves this module: `StoreError` does.
+readers never wait for them. A file of an older schema is copied beside itself and migrated when it is opened for
+writing, one of a newer schema is refused by its number. Values come back equal, but for log-probabilities (float16).
+No `sqlite3` error leaves this module: `StoreError` does.
 
 Reading opens a connection of its own for each question, read-only and closed at once, so any thread may ask.
 """
@@ -24,10 +24,12 @@ from koboshi_tools import ToolResult, UsageError
 from . import store_query as query
 from . import store_read as read
 from . import store_write as write
+from .files import sync_folder, temporary_name
 from .ids import new_id, prompt_hash, split_of_hash
 from .migrations import SCHEMA_VERSION, migrate, schema_version
 from .model import PromptProfile
 from .records import CallIntent, Outcome, Purpose, RunHeader, Split, Trajectory
+from .store_copy import copy_database
 from .store_errors import SchemaTooNewError, StoreError, StoreRuleError, translated
 from .store_lock import write_lock
 from .store_owner import is_alive, this_process
@@ -295,7 +297,16 @@ def _version_of(path: Path) -> int:
 
 
 def _migrate(path: Path) -> None:
+    """Bring the file to this schema; what it was before is kept beside it, unless it was empty."""
     with write_lock(path):
+        if (found := _version_of(path)) == SCHEMA_VERSION:
+            return
+        if found:
+            kept = path.with_name(f"{path.name}.schema-{found}")
+            unfinished = temporary_name(kept)
+            copy_database(path, unfinished)
+            unfinished.replace(kept)
+            sync_folder(path.parent)
         connection = connect_for_writing(path)
         try:
             migrate(connection)

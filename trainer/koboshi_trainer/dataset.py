@@ -273,6 +273,9 @@ def _count(names: Iterable[str]) -> dict[str, int]:
 
 def _freeze(path: Path, rows: bytes, manifest: DatasetManifest) -> Path:
     if path.exists():
+        # `koboshi gc` takes the rows of old datasets and leaves their manifests.
+        if not (path / ROWS_FILE).exists():
+            replace_file(path / ROWS_FILE, rows)
         return path
     temporary = temporary_name(path)
     temporary.mkdir(parents=True, mode=0o700)

@@ -8,6 +8,7 @@ import click
 
 from koboshi_runtime.cli.completing import MODEL, RUN
 from koboshi_runtime.cli.context import echo_json, open_home, progress, table
+from koboshi_runtime.cli.traces_forget import forget
 from koboshi_runtime.cli.traces_move import export, import_command
 from koboshi_runtime.cli.traces_replay import replay_command
 
@@ -143,4 +144,5 @@ def run_ref(given: str) -> str:
 
 traces.add_command(export)
 traces.add_command(import_command)
+traces.add_command(forget)
 traces.add_command(replay_command)

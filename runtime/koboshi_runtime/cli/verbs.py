@@ -57,6 +57,11 @@ VERBS: Mapping[str, Verb] = {
     "doctor": Verb(
         f"{_HERE}.doctor:doctor", "Say what a model needs and what there is, and measure how it is loaded best."
     ),
+    "backup": Verb(f"{_HERE}.backup:backup", "Copy the home to a folder, while agents work."),
+    "restore": Verb(
+        f"{_HERE}.backup:restore", "Make the home of a backup; a home that holds anything is left as it is."
+    ),
+    "gc": Verb(f"{_HERE}.gc:gc", "Delete what is cheapest to make again until the home fits its budget."),
     "config": Verb(f"{_HERE}.config:config", "Show the configuration and where it comes from."),
     "completion": Verb(
         f"{_HERE}.completion:completion",
