@@ -89,7 +89,7 @@ def sweep(home: Home, *, budget_bytes: int, keep_days: float, dry_run: bool) -> 
     """Delete what may go until the home fits, or say what would. Raises StoreError, KoboshiError."""
     with ExitStack() as stack:
         free = [stack.enter_context(try_locked(home.run / name)) for name in ("train.lock", "nightly.lock")]
-        before = sum(_sizes(home).values())
+        before = sum(sizes(home).values())
         found = list(_candidates(home, keep_days, training=not all(free)))
         left, items, pruned = before, [], False
         for each in found:
@@ -104,13 +104,13 @@ def sweep(home: Home, *, budget_bytes: int, keep_days: float, dry_run: bool) -> 
         return Swept(
             before_bytes=before,
             budget_bytes=budget_bytes,
-            parts=_sizes(home),
+            parts=sizes(home),
             items=tuple(items),
             training=not all(free),
         )
 
 
-def _sizes(home: Home) -> dict[str, int]:
+def sizes(home: Home) -> dict[str, int]:
     """Return the bytes of each part of the home."""
     # The index of the log is made and removed by whoever looks at the store.
     stored = (path for path in home.root.glob("traces.db*") if path.is_file() and not path.name.endswith("-shm"))

@@ -1,10 +1,12 @@
-"""F18: thirty secrets in prompts, arguments, replies, outputs and labels: none is in any file of the home afterwards.
+"""F18: thirty secrets in prompts, arguments, replies, outputs, labels and imported files: none is in any file of the
+home, of an export or of a backup afterwards.
 
 Ids of the scripted model are bytes, so that each reply comes in the smallest chunks there can be, and an id list is
 read back as text by itself. The tool reads its output from a program that writes three bytes at a time.
 """
 
 import asyncio
+import json
 import os
 import sqlite3
 import subprocess
@@ -13,11 +15,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.runtime.run_makers import TOOLS, Answers, calls, runner, task
 from tests.runtime.secret_makers import ENVIRONMENT, PATTERNS, SECRETS, Secret, spellings
 
 from koboshi_runtime import redact
 from koboshi_runtime.approvals import approvals
+from koboshi_runtime.cli import main
 from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.records import Outcome, OutcomeLabel, OutcomeSource
 from koboshi_runtime.store import Store
@@ -71,20 +75,78 @@ def test_none_of_thirty_secrets_is_in_any_file_of_the_home_or_in_any_id_list(hom
             why = Outcome(label=OutcomeLabel.SUCCESS, source=OutcomeSource.PERSON, who="me", rationale=planted.text)
             store.add_outcome(run_id, why)
             store.finish_job(store.start_job("import", {"line": planted.text}), "failed", {"error": planted.text})  # type: ignore[arg-type]
-        left = {
-            planted.secret: str(path.relative_to(home.root))
-            for path in home.root.rglob("*")
-            if path.is_file()
-            for planted in SECRETS
-            if any(spelling.encode() in path.read_bytes() for spelling in spellings(planted.secret))
-        }
-        assert left == {}
+        assert _found(home.root) == {}
         with closing(sqlite3.connect(f"file:{home.traces}?mode=ro", uri=True)) as db:
             ids = _unredacted_ids(db)
         assert [planted.secret for planted in SECRETS if planted.secret.encode() in ids] == []
         assert b"Act." in ids
         assert all(store.trajectory(run_id).redacted for run_id in run_ids)
         assert len(approvals(store, answered=True)) == len(SECRETS) // 2
+
+
+def _found(folder: Path) -> dict[str, str]:
+    """Return the secrets that a raw search of every file finds, with the file."""
+    return {
+        planted.secret: str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file()
+        for planted in SECRETS
+        if any(spelling.encode() in path.read_bytes() for spelling in spellings(planted.secret))
+    }
+
+
+_FORMATS = (("openai",), ("sharegpt",), ("atif",), ("trajectory",), ("otlp", "--content"))
+
+
+def test_none_is_in_an_export_or_a_backup_and_none_comes_with_an_import(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _configured(tmp_path, monkeypatch)
+    texts = [planted.text for planted in SECRETS]
+    record = {"messages": [{"role": role, "content": text} for text in texts for role in ("user", "assistant")]}
+    (tmp_path / "chats.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    _koboshi("traces", "import", str(tmp_path / "chats.jsonl"))
+    with closing(Store.open(home.traces)) as store:
+        asyncio.run(_play(tmp_path, store, SECRETS[::5]))
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    for form in _FORMATS:
+        (exported / form[0]).write_text(_koboshi("traces", "export", "--format", *form), encoding="utf-8")
+    _koboshi("backup", str(tmp_path / "copy"))
+    assert {folder: _found(folder) for folder in (home.root, exported, tmp_path / "copy")} == {
+        home.root: {},
+        exported: {},
+        tmp_path / "copy": {},
+    }
+    assert all((exported / form[0]).stat().st_size > 10_000 for form in _FORMATS)
+
+
+def test_a_pattern_that_came_later_holds_for_what_is_exported(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redact.use()
+    with closing(Store.open(home.traces)) as store:
+        asyncio.run(_play(tmp_path, store, SECRETS[-1:]))
+    assert SECRETS[-1].secret.encode() in home.traces.read_bytes()
+    _configured(tmp_path, monkeypatch)
+    for form in _FORMATS:
+        written = _koboshi("traces", "export", "--format", *form)
+        assert SECRETS[-1].secret not in written
+        assert ", ".join(map(str, SECRETS[-1].secret.encode())) not in written
+        assert "[redacted pattern]" in written
+
+
+def _configured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOBOSHI_HOME", str(folder / "home"))
+    monkeypatch.setenv("KOBOSHI_REDACT__PATTERNS", PATTERNS[0])
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+def _koboshi(*arguments: str) -> str:
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
 
 
 def test_what_is_searched_for_would_be_found(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

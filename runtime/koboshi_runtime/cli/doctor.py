@@ -7,10 +7,12 @@ import click
 
 from koboshi_tools import KoboshiError, UsageError
 
+from ..text import plain
 from .completing import MODEL
 from .context import echo_json, load_config_here, open_home, progress, table
 
 if TYPE_CHECKING:
+    from ..checkup import Check
     from ..estimate import Need
     from ..home import Home
     from ..registry import ModelEntry
@@ -31,30 +33,34 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def doctor(model: str | None, tune: bool, reference: Path | None, as_json: bool) -> int:
-    """Say what a model needs and what there is, and measure how it is loaded best.
+    """Say what is well here, what a model needs and what there is, and measure how it is loaded best.
 
     Example: koboshi doctor --tune
     """
-    from koboshi_tools.sandbox import probe
-
     from .. import tuning
-    from ..machine import describe
+    from ..checkup import checks
     from ..registry import Registry
 
     home = open_home(create=False)
     settings = load_config_here().settings
-    entry = Registry(home).resolve(model or settings.model.ref)
+    looked = checks(home, gpu_layers=settings.worker.gpu_layers, budget_gb=settings.disk.budget_gb)
+    if not as_json:
+        _show(looked)
+    try:
+        entry = Registry(home).resolve(model or settings.model.ref)
+    except KoboshiError:
+        if as_json:
+            echo_json({"checks": [check.model_dump(mode="json") for check in looked]})
+        raise
     worker = tuning.worker_settings(home, settings, entry)
     found = _needs(home, entry, worker)
     if not as_json:
-        machine = describe()
-        click.echo(f"{machine.processors} x {machine.processor}, {machine.memory_gb} GB, load {machine.load}")
-        click.echo(f"sandbox: {probe()}")
         table(("what", "needed GB", "there GB", ""), [_row(need) for need in found])
     _refuse_impossible(entry, found)
     trials = _tune(home, entry, worker, reference) if tune else ()
     if as_json:
-        echo_json(_as_json(entry, found, trials, worker))
+        shown = {"checks": [check.model_dump(mode="json") for check in looked]}
+        echo_json(shown | _as_json(entry, found, trials, worker))
     elif trials:
         table(
             ("loaded with", "ms, one run", f"ms, {worker.parallel} runs", "top-1 of F16", "KLD"),
@@ -62,6 +68,15 @@ def doctor(model: str | None, tune: bool, reference: Path | None, as_json: bool)
         )
         click.echo(f"kept: {tuning.described(tuning.choose(trials).tuned)}")
     return 0
+
+
+def _show(looked: "tuple[Check, ...]") -> None:
+    from ..machine import describe
+
+    machine = describe()
+    click.echo(f"{machine.processors} x {machine.processor}, {machine.memory_gb} GB, load {machine.load}")
+    for check in looked:
+        click.echo(f"{check.what}: {plain(check.said)}" + (f"; run: {plain(check.run)}" if check.run else ""))
 
 
 def _needs(home: "Home", entry: "ModelEntry", worker: "WorkerSettings") -> "tuple[Need, ...]":

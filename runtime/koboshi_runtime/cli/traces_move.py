@@ -10,6 +10,7 @@ import click
 
 from koboshi_runtime.cli.completing import RUN
 from koboshi_runtime.cli.context import echo_json, open_home, progress, project_dir
+from koboshi_tools import UsageError
 
 if TYPE_CHECKING:
     from ..interchange.importing import Imported
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..records import Trajectory
     from ..store import Store
 
-_FORMATS = ("openai", "sharegpt", "atif", "trajectory")
+_FORMATS = ("openai", "sharegpt", "atif", "otlp", "trajectory")
 
 
 @click.command()
@@ -28,32 +29,41 @@ _FORMATS = ("openai", "sharegpt", "atif", "trajectory")
     type=click.Choice(_FORMATS),
     default="openai",
     show_default=True,
-    help="openai is messages and tools, trajectory all that is stored.",
+    help="openai is messages and tools, otlp OpenTelemetry spans, trajectory all that is stored.",
 )
 @click.option(
     "--purpose", type=click.Choice("work rollout eval gate bench canary".split()), help="Only runs of this purpose."
 )
 @click.option("--outcome", type=click.Choice("success failure unknown".split()), help="Only runs of this outcome.")
-def export(runs: tuple[str, ...], form: str, purpose: str | None, outcome: str | None) -> None:
+@click.option("--content", is_flag=True, help="With otlp: write what was said as well.")
+@click.option("--to", metavar="URL", help="With otlp: post to a collector on this machine instead of writing.")
+def export(
+    runs: tuple[str, ...], form: str, purpose: str | None, outcome: str | None, content: bool, to: str | None
+) -> None:
     """Write runs as JSON Lines, for other programs or for another home.
 
     Example: koboshi traces export --outcome success > good.jsonl
     """
-    from koboshi_runtime.redact import redactor
+    from koboshi_runtime.interchange.leaving import leave
+    from koboshi_runtime.interchange.sending import loopback_url, post_json
     from koboshi_runtime.store import Store
 
+    if form != "otlp" and (content or to):
+        raise UsageError("--to and --content are for --format otlp", hint="Add: --format otlp")
+    url = loopback_url(to) if to else None
     store = Store.open(open_home().traces)
-    record = _recorder(form)
+    record = _recorder(form, store, content=content)
     for trajectory in _chosen(store, runs, purpose):
         if outcome is None or trajectory.outcome == outcome:
-            # A pattern that was configured after a run was stored holds for what leaves here all the same.
-            click.echo(json.dumps(redactor().value(record(trajectory))))
+            written = leave(trajectory, record)
+            post_json(url, written) if url else click.echo(json.dumps(written))
 
 
-def _recorder(form: str) -> "Callable[[Trajectory], dict[str, Any]]":
+def _recorder(form: str, store: "Store", *, content: bool) -> "Callable[[Trajectory], dict[str, Any]]":
     from ..interchange.atif import atif_record
     from ..interchange.conversation import conversation_of
     from ..interchange.messages import openai_record
+    from ..interchange.otlp import otlp_record, times_of
     from ..interchange.raw import raw_record
     from ..interchange.sharegpt import sharegpt_record
 
@@ -61,6 +71,7 @@ def _recorder(form: str) -> "Callable[[Trajectory], dict[str, Any]]":
         "openai": lambda trajectory: openai_record(conversation_of(trajectory)),
         "sharegpt": lambda trajectory: sharegpt_record(conversation_of(trajectory)),
         "atif": atif_record,
+        "otlp": lambda trajectory: otlp_record(trajectory, times_of(store, trajectory), content=content),
         "trajectory": raw_record,
     }
     return recorders[form]

@@ -55,7 +55,8 @@ VERBS: Mapping[str, Verb] = {
         f"{_HERE}.bench:bench", "Measure koboshi beside llama.cpp itself, llama.cpp's server and a plain loop."
     ),
     "doctor": Verb(
-        f"{_HERE}.doctor:doctor", "Say what a model needs and what there is, and measure how it is loaded best."
+        f"{_HERE}.doctor:doctor",
+        "Say what is well here, what a model needs and what there is, and measure how it is loaded best.",
     ),
     "backup": Verb(f"{_HERE}.backup:backup", "Copy the home to a folder, while agents work."),
     "restore": Verb(
