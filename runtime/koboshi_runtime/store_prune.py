@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from .store_codecs import Column
 from .store_errors import StoreError, translated
 from .store_lock import write_lock
 from .store_writer import connect_for_writing
@@ -24,7 +25,7 @@ _LOG_TRIES = 50
 _ORPHANS = "DELETE FROM segments WHERE segment_id NOT IN (SELECT segment_id FROM step_segments)"
 
 
-def delete_run(path: Path, run_id: str, forgotten: Sequence[str]) -> None:
+def delete_run(path: Path, run_id: str, forgotten: Sequence[Column]) -> None:
     """Delete a run and all that belongs to it; `forgotten` are the columns of its row in `forgotten` after the id.
 
     The split of its prompt stays, by hash alone. Raises StoreError.
