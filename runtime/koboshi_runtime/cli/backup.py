@@ -1,10 +1,14 @@
 """`koboshi backup` and `restore`: copies of the home whose every file is named by its hash."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .context import echo_json, load_config_here, open_home, progress
+
+if TYPE_CHECKING:
+    from ..backup import BackupManifest
 
 
 @click.command()
@@ -32,7 +36,7 @@ def backup(folder: Path | None, verified: bool, as_json: bool) -> None:
     if as_json:
         echo_json({"path": str(folder.absolute()), **manifest.model_dump(mode="json")})
         return
-    progress(f"{len(manifest.files)} files, {manifest.bytes / 1e6:.1f} MB, made {manifest.created_at}")
+    progress(f"{_size(manifest)}, made {manifest.created_at}")
     click.echo(folder)
 
 
@@ -53,5 +57,9 @@ def restore(folder: Path, as_json: bool) -> None:
     if as_json:
         echo_json({"home": str(home.root), "from": str(folder.absolute()), **manifest.model_dump(mode="json")})
         return
-    progress(f"{len(manifest.files)} files, {manifest.bytes / 1e6:.1f} MB, each with the hash that it had")
+    progress(f"{_size(manifest)}, each with the hash that it had")
     click.echo(home.root)
+
+
+def _size(manifest: "BackupManifest") -> str:
+    return f"{len(manifest.files)} file{'s' * (len(manifest.files) != 1)}, {manifest.bytes / 1e6:.1f} MB"

@@ -102,7 +102,7 @@ def import_command(paths: tuple[Path, ...], outcome: str | None, project: str | 
     from ..interchange.reading import read_runs
 
     home = open_home()
-    files = [file for path in paths for file in (sorted(path.rglob("trajectory.json")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in _files(path)]
     found = [(file, read_runs(file)) for file in files]
     told = [_import(home.traces, file, read, outcome, project or _project_here()) for file, read in found]
     if as_json:
@@ -111,6 +111,14 @@ def import_command(paths: tuple[Path, ...], outcome: str | None, project: str | 
     for each in told:
         progress(_told(each))
     click.echo("\n".join(run_id for each in told for run_id in each["run_ids"]))
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the file, or every ATIF document that Harbor left in a folder. Raises UsageError if there is none."""
+    found = sorted(path.rglob("trajectory.json")) if path.is_dir() else [path]
+    if not found:
+        raise UsageError(f"there is no trajectory.json in {path} or below it", hint="Name the file itself.")
+    return found
 
 
 def _import(traces: Path, file: Path, found: "Found", outcome: str | None, project: str) -> dict[str, Any]:
@@ -148,7 +156,8 @@ def _counts(result: "Imported") -> dict[str, Any]:
 
 def _told(each: dict[str, Any]) -> str:
     labels = ", ".join(f"{count} {label}" for label, count in each["labels"].items())
-    parts = [f"{each['path']} ({each['format']}): {each['runs']} runs imported" + (f", {labels}" if labels else "")]
+    runs = f"{each['runs']} run{'s' * (each['runs'] != 1)}"
+    parts = [f"{each['path']} ({each['format']}): {runs} imported" + (f", {labels}" if labels else "")]
     parts += [f"{each['known']} were here already"] * bool(each["known"])
     parts += [f"{each['forgotten']} were forgotten here, and stay so"] * bool(each["forgotten"])
     parts += [f"left out: {count} with {reason}" for reason, count in each["left_out"].items()]

@@ -87,7 +87,8 @@ def _read_json(path: Path, data: bytes) -> Found:
             bad.append(f"{where}: {error}")
     if bad:
         more = f"\n… and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-        raise UsageError(f"{path}: {len(bad)} bad record{'s' * (len(bad) > 1)}\n" + "\n".join(bad[:_SHOWN]) + more)
+        shown = f"{path}: {len(bad)} bad record{'s' * (len(bad) > 1)}\n" + "\n".join(bad[:_SHOWN]) + more
+        raise UsageError(shown, hint=f"Readable are {_FORMATS}.")
     if not found.runs and not found.left_out:
         raise UsageError(f"{path} holds no runs", hint=f"Readable are {_FORMATS}.")
     return found
