@@ -21,6 +21,7 @@ from koboshi_runtime.cli import main
 from koboshi_runtime.home import open_home
 from koboshi_runtime.records import Outcome, OutcomeLabel, OutcomeSource
 from koboshi_runtime.store import RunRecorder, Store
+from koboshi_runtime.text import plain
 from koboshi_tools import ToolCall, ToolResult, Transport
 from koboshi_trainer.blocks import Block, markdown_of
 from koboshi_trainer.report_runs import side_by_side
@@ -113,10 +114,10 @@ def test_a_report_makes_no_element_and_no_link_of_a_payload(home: Path) -> None:
         runs = [store.trajectory(f"run{number:013}") for number in range(len(PAYLOADS))]
     for run in runs:
         (shown,) = side_by_side({"base": [run]})
-        from koboshi_runtime.text import plain
-
         lines = (plain(shown.prompt), *(plain(call) for call in shown.runs["base"].calls))
-        page = markdown_of("Report", [Block(plain(run.header.prompt), text=(plain(run.header.prompt),), code=lines)])
+        page = markdown_of(
+            plain(run.header.prompt), [Block(plain(run.header.prompt), text=(plain(run.header.prompt),), code=lines)]
+        )
         assert _acting(page) == []
         # Indented lines are code in Markdown; outside of them no tag and no link can begin.
         outside = [line for line in page.splitlines() if not line.startswith("    ")]

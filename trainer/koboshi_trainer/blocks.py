@@ -25,7 +25,7 @@ class Block:
 
 def markdown_of(title: str, blocks: Iterable[Block]) -> str:
     """Return the blocks as a page of Markdown."""
-    return "\n\n".join([f"# {title}", *(_markdown(block) for block in blocks)]) + "\n"
+    return "\n\n".join([f"# {_inert(title)}", *(_markdown(block) for block in blocks)]) + "\n"
 
 
 def print_blocks(blocks: Iterable[Block], console: Console) -> None:
