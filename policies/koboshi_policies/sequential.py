@@ -22,6 +22,9 @@ LEAST = 20
 # The size of differences that the test is best at: a tool that is worth swapping differs by some 20 points.
 _MIXTURE = 0.15
 
+# A model that lost some ten points is worth going back from.
+_DROP_MIXTURE = 0.10
+
 Word = Literal["better", "worse", "open"]
 
 
@@ -41,13 +44,34 @@ def compare(old: Tally, new: Tally) -> Word:
     """Return whether `new` is better or worse than `old`, or that this is open."""
     if min(old.total, new.total) < LEAST:
         return "open"
-    difference = _drawn(new) - _drawn(old)
-    variance = _variance(old) + _variance(new)
-    mixed = variance + _MIXTURE**2
-    log_ratio = 0.5 * math.log(variance / mixed) + (_MIXTURE * difference) ** 2 / (2 * variance * mixed)
-    if log_ratio < -math.log(ALPHA):
+    difference, variance = _moved(old, new)
+    if _log_ratio(difference, variance, _MIXTURE) < -math.log(ALPHA):
         return "open"
     return "better" if difference > 0 else "worse"
+
+
+def drop_evidence(old: Tally, new: Tally) -> float:
+    """Return how many times likelier a drop makes these outcomes than none does: the one-sided form of the test.
+
+    Drops are drawn from half a normal distribution. Under equal rates it ever exceeds x with a chance of at most 1 / x,
+    and so does any average of several whose weights were fixed before. It is 1 before each side has `LEAST`.
+    """
+    if min(old.total, new.total) < LEAST:
+        return 1.0
+    difference, variance = _moved(old, new)
+    mixed = variance + _DROP_MIXTURE**2
+    # Where a difference lies after these outcomes, had it been normal before them: mean over standard deviation.
+    place = difference * _DROP_MIXTURE / math.sqrt(variance * mixed)
+    return math.exp(_log_ratio(difference, variance, _DROP_MIXTURE)) * math.erfc(place / math.sqrt(2))
+
+
+def _moved(old: Tally, new: Tally) -> tuple[float, float]:
+    return _drawn(new) - _drawn(old), _variance(old) + _variance(new)
+
+
+def _log_ratio(difference: float, variance: float, mixture: float) -> float:
+    mixed = variance + mixture**2
+    return 0.5 * math.log(variance / mixed) + (mixture * difference) ** 2 / (2 * variance * mixed)
 
 
 def _drawn(tally: Tally) -> float:

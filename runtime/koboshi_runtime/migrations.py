@@ -254,7 +254,16 @@ def m008_verdicts(db: Database) -> None:
     _run_script(db, _VERDICTS)
 
 
-SCHEMA_VERSION = 8
+_BY_MODEL = "CREATE INDEX runs_by_model ON runs (model_hash, purpose)"
+
+
+@migrations()
+def m009_runs_by_model(db: Database) -> None:
+    """Find the runs of a model in the order of writing: the watch asks for them whenever work begins."""
+    db.execute(_BY_MODEL)
+
+
+SCHEMA_VERSION = 9
 """The number of migrations: what `PRAGMA user_version` says of a file that this koboshi wrote."""
 
 

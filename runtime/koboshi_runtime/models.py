@@ -54,9 +54,12 @@ def promote_model(home: Home, ref: str) -> ModelEntry:
     return entry
 
 
-def rollback_model(home: Home) -> ModelEntry:
-    """Go back to the previous model. Raises KoboshiError if there is none."""
-    entry = Registry(home).rollback()
+def rollback_model(home: Home, *, away_from: str | None = None) -> ModelEntry:
+    """Go back to the previous model, or with `away_from` only if that hash is live.
+
+    Raises KoboshiError if there is no previous model.
+    """
+    entry = Registry(home).rollback(away_from=away_from)
     record_models(home)
     return entry
 

@@ -111,9 +111,18 @@ class Registry:
             _refuse_unproved(entry.manifest, pointer)
             return self._go_live(entry, pointer)
 
-    def rollback(self) -> ModelEntry:
-        """Make the previous model live again, and the current one previous. Raises KoboshiError if there is none."""
+    def newest_served(self) -> str | None:
+        """Return the hash of the model that went live for the first time last, or None."""
+        return next(reversed(read_pointer(self._pointer).served), None)
+
+    def rollback(self, *, away_from: str | None = None) -> ModelEntry:
+        """Make the previous model live again, and the current one previous; returns the model that is live then.
+
+        With `away_from` nothing changes unless that hash is live. Raises KoboshiError if there is no previous model.
+        """
         with self._changing() as pointer:
+            if away_from not in {None, pointer.current}:
+                return self.resolve("current")
             entry = self.resolve("previous")
             self.verify(entry)
             return self._go_live(entry, pointer)

@@ -27,6 +27,7 @@ from .served_model import ServedModel, served_model
 from .store import Store
 from .tool_swaps import Versions
 from .tuning import worker_settings
+from .watch import Watch, follow
 from .workermodel import WorkerModel
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What is open."""
+    """What is open; `watched` is how the live model stands since it went live, None where it is not watched."""
 
     project: Project
     policy: Policy
@@ -53,6 +54,7 @@ class Session:
     store: Store
     model: Model
     entry: ModelEntry | None = None
+    watched: Watch | None = None
     versions: Versions = field(default_factory=dict)
 
     def runner(self, settings: "RunSettings") -> "Runner":
@@ -92,11 +94,13 @@ async def open_session(
         if model is not None:
             yield Session(project, opened.policy, opened.tools, store, model, versions=opened.versions)
             return
-        entry = Registry(place.home).resolve(reference_of(place, project, model_ref))
+        ref = reference_of(place, project, model_ref)
+        watched = follow(place.home, store, rollback=place.settings.watch.rollback) if ref == "current" else None
+        entry = Registry(place.home).resolve(ref)
         shared = await _shared(place, entry) if share else None
         loaded = shared or await _load(place.home, entry, place.settings, runs)
         stack.push_async_callback(loaded.close)
-        yield Session(project, opened.policy, opened.tools, store, loaded, entry, opened.versions)
+        yield Session(project, opened.policy, opened.tools, store, loaded, entry, watched, opened.versions)
 
 
 def _project(place: Place, stack: AsyncExitStack) -> Project:

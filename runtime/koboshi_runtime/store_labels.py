@@ -17,7 +17,7 @@ _NOT_THE_MODELS_DOING = (
 _COUNT = f"""
 SELECT count(*) AS labelled, total(label = 'success') AS successes, total(newest > :after) AS newer FROM (
   SELECT {JUDGED} AS label,
-    (SELECT max(outcome_id) FROM outcomes WHERE run_id = r.run_id AND source <> 'weak') AS newest
+    (SELECT max(outcome_id) FROM standing_outcomes WHERE run_id = r.run_id AND source <> 'weak') AS newest
   FROM runs r WHERE r.purpose IN ('work', 'rollout') AND r.split = 'train' AND NOT r.redacted
     AND r.status IN ('finished', 'failed') AND r.end_reason NOT IN {_NOT_THE_MODELS_DOING}
     AND NOT EXISTS (SELECT 1 FROM runs e WHERE e.purpose IN ('eval', 'gate') AND e.prompt_hash = r.prompt_hash)

@@ -203,3 +203,4 @@ CREATE TRIGGER run_tools_follow_calls AFTER INSERT ON tool_calls BEGIN
   INSERT OR IGNORE INTO run_tools SELECT new.tool, id FROM runs WHERE run_id = new.run_id;
 END;
 CREATE INDEX runs_listed ON runs (id, purpose, split, status, model_hash);
+CREATE INDEX runs_by_model ON runs (model_hash, purpose);

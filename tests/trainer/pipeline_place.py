@@ -53,6 +53,8 @@ rank = 8
 alpha = 16.0
 """
 
+_NIGHTLY = "[nightly]\nleast_runs = 20\nleast_new = 20\n"
+
 
 @dataclass(frozen=True, slots=True)
 class PipelinePlace:
@@ -105,6 +107,20 @@ def make_place(root: Path, base: Path, *, demonstrations: int = 24, template: st
     place = PipelinePlace(home, project)
     solved = [Demonstration(task, (DemoTurn("7"),)) for task in sevens("train", demonstrations)]
     asyncio.run(_play(place, solved))
+    return place
+
+
+def with_nights(place: PipelinePlace, *, learns: bool = True) -> PipelinePlace:
+    """Let a project train so that its candidate wins, or so that its file cannot hold what little it learnt."""
+    options = LEARNS if learns else LEARNS_NOTHING
+    told = {
+        name.removeprefix("--").replace("-", "_"): value
+        for name, value in zip(options[::2], options[1::2], strict=True)
+    }
+    path = place.project / "koboshi.toml"
+    values = "\n".join(f"{key} = {value}" for key, value in told.items())
+    text = path.read_text(encoding="utf-8").replace("[train]", f"[train]\n{values}")
+    path.write_text(f"{text}\n{_NIGHTLY}", encoding="utf-8")
     return place
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.trainer.conftest import write_tiny_model
-from tests.trainer.pipeline_place import LEARNS_NOTHING, PipelinePlace, make_place
+from tests.trainer.pipeline_place import PipelinePlace, make_place, with_nights
 
 from koboshi_runtime.files import locked
 from koboshi_runtime.model_manifest import ModelState
@@ -14,21 +14,6 @@ from koboshi_trainer.morning import Kind, Morning
 from koboshi_trainer.readiness import JOB
 
 pytestmark = pytest.mark.slow
-
-_SETTINGS = {"epochs": 6.0, "learning_rate": 0.01, "batch_rows": 4}
-NIGHTLY = "[nightly]\nleast_runs = 20\nleast_new = 20\n"
-
-
-def with_nights(place: PipelinePlace, *, learns: bool = True) -> PipelinePlace:
-    """Let a project train so that its candidate wins, or so that its file cannot hold what little it learnt."""
-    told = _SETTINGS
-    if not learns:
-        told = dict(zip(("epochs", "learning_rate", "batch_rows"), map(float, LEARNS_NOTHING[1::2]), strict=True))
-    path = place.project / "koboshi.toml"
-    values = "\n".join(f"{key} = {value:.10g}" for key, value in told.items())
-    text = path.read_text(encoding="utf-8").replace("[train]", f"[train]\n{values}")
-    path.write_text(f"{text}\n{NIGHTLY}", encoding="utf-8")
-    return place
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,8 @@ class Morning(Frozen):
 
     `candidate` is the model that was trained, `reasons` why it was refused or why there was no night, `tried` the
     night's own rollouts by outcome, `disk` the bytes of each part of the home, and `seen` the number of the newest
-    label that was learnt from.
+    label that was learnt from. `watch` is how the live model stood when the night began, `went_back` whether the watch
+    took it out since the last night.
     """
 
     night_id: str
@@ -73,6 +74,8 @@ class Morning(Frozen):
     reasons: tuple[str, ...] = ()
     hint: str | None = None
     notes: tuple[str, ...] = ()
+    watch: str | None = None
+    went_back: bool = False
     learnt: Learnt | None = None
     verdict: GateVerdict | None = None
     tried: dict[str, int]
@@ -84,6 +87,10 @@ class Morning(Frozen):
     @property
     def headline(self) -> str:
         """The night in one line."""
+        return f"{self._came_to}; the watch {self.watch}" if self.went_back and self.watch else self._came_to
+
+    @property
+    def _came_to(self) -> str:
         reason = self.reasons[0] if self.reasons else ""
         match self.kind:
             case Kind.PROMOTED:

@@ -1,4 +1,4 @@
-"""Where morning reports lie: `reports/night-DATE-ID.json` with every number, and the same for people beside it."""
+"""Where morning reports lie: `reports/night-DATE-ID.json` with every number, beside it `.md` and `.html` for people."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from koboshi_runtime.home import Home
 from koboshi_tools import KoboshiError, UsageError
 
 from .morning import Morning
+from .morning_html import html
 from .morning_text import markdown
 
 
@@ -18,9 +19,10 @@ def report_path(home: Home, morning: Morning) -> Path:
 
 
 def write_morning(home: Home, morning: Morning) -> Path:
-    """Write the report as JSON and as Markdown, and return the path of the latter; written again it is the same."""
+    """Write the report as JSON, HTML and Markdown, and return the last one's path; written again it is the same."""
     path = report_path(home, morning)
     replace_file(path.with_suffix(".json"), morning.model_dump_json(indent=1).encode() + b"\n")
+    replace_file(path.with_suffix(".html"), html(morning).encode())
     replace_file(path, markdown(morning).encode())
     return path
 

@@ -45,6 +45,8 @@ def _blocks(morning: Morning) -> Iterator[Block]:
         yield _learnt(morning.learnt, morning.tried)
     if morning.verdict is not None:
         yield Block("What the gate said", code=tuple(plain(line) for line in explain(morning.verdict)))
+    if morning.watch is not None:
+        yield Block("The watch over the last model that went live", text=(plain(morning.watch),))
     if morning.kind is not Kind.NOTHING:
         yield Block("For the next night", text=(morning.labels.text,))
     yield _cost(morning.cost)

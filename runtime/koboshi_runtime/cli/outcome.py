@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from koboshi_runtime.cli.completing import RUN
-from koboshi_runtime.cli.context import echo_json, open_home, progress, table
+from koboshi_runtime.cli.context import echo_json, load_config_here, open_home, progress, table
 from koboshi_runtime.cli.traces import run_ref
 
 if TYPE_CHECKING:
@@ -37,12 +37,17 @@ def set_outcome(run: str, label: str, why: str, who: str | None, as_json: bool) 
     """
     from koboshi_runtime.records import Outcome, OutcomeLabel, OutcomeSource
     from koboshi_runtime.store import Store
+    from koboshi_runtime.watch import follow
 
-    store = Store.open(open_home().traces)
+    home = open_home()
+    store = Store.open(home.traces)
     run_id = store.resolve(run_ref(run))
     given = Outcome(label=OutcomeLabel(label), source=OutcomeSource.PERSON, who=who or getpass.getuser(), rationale=why)
     store.add_outcome(run_id, given)
     _print_counts(store, run_id, as_json)
+    watched = follow(home, store, rollback=load_config_here().settings.watch.rollback)
+    if watched is not None and watched.fell:
+        progress(watched.text)
 
 
 @outcome.command()

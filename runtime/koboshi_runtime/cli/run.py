@@ -108,6 +108,8 @@ async def _run(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
 
     runs = len(tasks) * flags.samples
     async with open_session(place, model_ref=flags.model, runs=runs, before_loading=refuse, share=True) as session:
+        if session.watched is not None and session.watched.fell:
+            progress(session.watched.text)
         settings = replace(_settings(flags, place, session), split=split)
 
         def finished(result: "RunResult") -> None:

@@ -1,0 +1,58 @@
+"""Whether a night fits into this machine's memory, disk and time, asked before it begins.
+
+Memory and disk are estimated from the model's header. Time is known once a night has trained: its seconds for each run
+that it learnt from, and what its other stages took.
+"""
+
+from koboshi_runtime.config_values import NightlySettings
+from koboshi_runtime.estimate import needs
+from koboshi_runtime.inspect import inspect_gguf
+from koboshi_runtime.store import Store
+from koboshi_runtime.tuning import worker_settings
+from koboshi_tools import KoboshiError
+
+from .morning import Morning
+from .readiness import JOB
+from .workshop import Workshop
+
+
+class NoRoomError(KoboshiError):
+    """A night does not fit into this machine, or into the time that it may take."""
+
+
+def refuse_too_large(workshop: Workshop) -> None:
+    """Raise NoRoomError if a night needs more memory or disk than there is; both sides are named."""
+    base = workshop.base_of(workshop.registry.current())
+    worker = worker_settings(workshop.home, workshop.settings, base)
+    found = needs(inspect_gguf(base.path), base.path.stat().st_size, worker, workshop.home.root)
+    lacking = [need for need in found if not need.fits]
+    if lacking:
+        said = "; ".join(f"{need.what}: {need.needed_gb} GB needed, {need.there_gb} GB there" for need in lacking)
+        raise NoRoomError(
+            f"{base.manifest.name} does not fit: {said}",
+            hint="Close other programs, remove what is not needed, or train a smaller model; see: koboshi doctor",
+        )
+
+
+def refuse_too_long(store: Store, rows: int, settings: NightlySettings) -> None:
+    """Raise NoRoomError if a night on `rows` runs would take longer than `[nightly] longest_h`, by the last one."""
+    expected = expected_s(store, rows)
+    if expected is not None and expected > settings.longest_h * 3600:
+        raise NoRoomError(
+            f"a night on {rows} runs would take about {expected / 3600:.1f} h, and [nightly] longest_h is "
+            f"{settings.longest_h:g}",
+            hint="Raise it, or lower [train] epochs.",
+        )
+
+
+def expected_s(store: Store, rows: int) -> float | None:
+    """Return how long a night on `rows` runs will take, by the last night that trained here; None before there was."""
+    for job in store.jobs(JOB):
+        if job.result is None or not job.result.get("learnt"):
+            continue
+        last = Morning.model_validate(job.result)
+        learnt = sum(last.learnt.rows.values()) if last.learnt else 0
+        fit_s = last.cost.seconds.get("fit")
+        if fit_s is not None and learnt:
+            return fit_s / learnt * rows + last.cost.total_s - fit_s
+    return None
