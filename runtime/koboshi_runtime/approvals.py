@@ -85,10 +85,9 @@ def question(run_id: str, intent: CallIntent, policy_hash: str, *, attended: boo
 
 def approvals(store: Store, *, answered: bool = False) -> list[Approval]:
     """Return the questions that can be answered, or with `answered` all of them, the newest first."""
-    now = utc_now()
     with store.reading() as db:
-        found = [Approval.model_validate(row) for row in read_approvals(db)]
-    return [approval for approval in found if answered or approval.state(now) in ("waiting", "unattended")]
+        found = read_approvals(db, open_at=None if answered else utc_now())
+    return [Approval.model_validate(row) for row in found]
 
 
 def find_approval(store: Store, ref: str) -> Approval:

@@ -5,11 +5,40 @@ A migration that was released never changes; a new one is appended, and the numb
 VACUUM; times are text in UTC and are for people.
 """
 
+from __future__ import annotations
+
 import sqlite3
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-from sqlite_utils import Database, Migrations
+if TYPE_CHECKING:
+    from sqlite_utils import Database, Migrations
 
-migrations = Migrations("koboshi")
+    Step: TypeAlias = Callable[[Database], None]
+
+_STEPS: list[Step] = []
+
+
+def migrations() -> Callable[[Step], Step]:
+    """Return what adds a step to the end; a step's name is what a file remembers of it."""
+
+    def add(step: Step) -> Step:
+        _STEPS.append(step)
+        return step
+
+    return add
+
+
+def all_steps() -> Migrations:
+    """Return every step, in order."""
+    # Imported here: a file that is as new as koboshi needs nothing of it, and it takes as long as all the rest.
+    from sqlite_utils import Migrations
+
+    steps = Migrations("koboshi")
+    for step in _STEPS:
+        steps()(step)
+    return steps
+
 
 _TABLES = """
 CREATE TABLE models (
@@ -275,7 +304,9 @@ def schema_version(connection: sqlite3.Connection) -> int:
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the file behind `connection` to `SCHEMA_VERSION`; the caller holds the write lock."""
-    migrations.apply(Database(connection, execute_plugins=False))
+    from sqlite_utils import Database
+
+    all_steps().apply(Database(connection, execute_plugins=False))
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

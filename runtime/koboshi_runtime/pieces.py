@@ -13,6 +13,7 @@ from koboshi_tools import KoboshiError
 from .files import replace_file
 from .home import Home
 from .inspect import list_pieces
+from .registry import Registry
 
 _FILE = "pieces.json"
 
@@ -26,6 +27,10 @@ def pieces_of(home: Home, model_hash: str) -> Mapping[int, bytes] | None:
     kept, model = folder / _FILE, folder / "model.gguf"
     if kept.is_file():
         return _decoded(kept)
+    if not model.is_file():
+        # An adapter has the vocabulary of the file that it is applied to.
+        entries = Registry(home).list()
+        model = next((each.path for each in entries if each.manifest.model_hash == model_hash), model)
     if not model.is_file():
         return None
     replace_file(kept, json.dumps(list_pieces(model)).encode())

@@ -72,9 +72,14 @@ def use_approval(approval_id: str, idempotency_key: str) -> tuple[Statement, ...
     )
 
 
-def read_approvals(db: sqlite3.Connection, call_hash: str | None = None) -> list[dict[str, Any]]:
-    """Return the questions about one call, or all, the newest first."""
-    rows = db.execute("SELECT * FROM approvals WHERE call_hash = coalesce(?, call_hash) ORDER BY id DESC", (call_hash,))
+def read_approvals(
+    db: sqlite3.Connection, call_hash: str | None = None, *, open_at: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the questions about one call, or all, the newest first; with `open_at` those without an answer then."""
+    conditions = {"call_hash = ?": call_hash, "answer IS NULL AND expires_at > ?": open_at}
+    asked = {condition: value for condition, value in conditions.items() if value is not None}
+    where = " AND ".join(asked) or "1"
+    rows = db.execute(f"SELECT * FROM approvals WHERE {where} ORDER BY id DESC", tuple(asked.values()))
     return [_values(row) for row in rows]
 
 

@@ -14,7 +14,7 @@ import pytest
 from sqlite_utils import Database
 from tests.runtime.store_samples import header, intent, turn
 
-from koboshi_runtime.migrations import SCHEMA_VERSION, migrations
+from koboshi_runtime.migrations import SCHEMA_VERSION, all_steps
 from koboshi_runtime.records import RunStatus
 from koboshi_runtime.store import RunFilter, RunRecorder, SchemaTooNewError, Store, StoreError
 from koboshi_runtime.store_write import Statement, start_run
@@ -159,13 +159,13 @@ def _insert_what_is_known(db: sqlite3.Connection, statement: Statement) -> None:
 
 
 @pytest.mark.parametrize(
-    "first_missing", [None, *(migration.name for migration in migrations.pending(Database(memory=True)))]
+    "first_missing", [None, *(migration.name for migration in all_steps().pending(Database(memory=True)))]
 )
 def test_a_file_of_any_older_schema_is_migrated(tmp_path: Path, first_missing: str | None) -> None:
     path = tmp_path / "traces.db"
     with sqlite3.connect(path, isolation_level=None) as old:
-        migrations.apply(Database(old), stop_before=first_missing)
-        number = len(migrations.applied(Database(old)))
+        all_steps().apply(Database(old), stop_before=first_missing)
+        number = len(all_steps().applied(Database(old)))
         old.execute(f"PRAGMA user_version = {number}")
         for statement in start_run("old", header("ancient pears")) if number else ():
             _insert_what_is_known(old, statement)
@@ -177,7 +177,7 @@ def test_a_file_of_any_older_schema_is_migrated(tmp_path: Path, first_missing: s
 
 
 def test_the_schema_version_is_the_number_of_migrations() -> None:
-    assert len(migrations.pending(Database(memory=True))) == SCHEMA_VERSION
+    assert len(all_steps().pending(Database(memory=True))) == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize("opened", [Store.open, Store.read_only])

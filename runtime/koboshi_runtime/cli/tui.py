@@ -22,7 +22,8 @@ def tui(sample: bool, light: bool) -> None:
     """
     from koboshi_tools import UsageError
 
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    # Textual draws on standard error.
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("koboshi tui needs a terminal", hint="In a pipe, use `koboshi traces list` and its siblings.")
     if sample:
         from ..tui.sample import sample_home

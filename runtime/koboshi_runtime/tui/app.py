@@ -4,7 +4,9 @@ Nothing here decides anything: a key calls a function that the command line has 
 within a second; the store's readers never hold up its writers.
 """
 
-from typing import Any, ClassVar
+import time
+from importlib import import_module
+from typing import Any, ClassVar, NamedTuple
 
 from textual import on, work
 from textual.app import App, ComposeResult
@@ -12,33 +14,39 @@ from textual.binding import Binding
 from textual.containers import Container
 from textual.widgets import Footer
 
-from .approvals_view import ApprovalsView
 from .diff_screen import DiffScreen
 from .help_screen import HelpScreen
 from .labelling import Labels
 from .look import Changes, Look
-from .models_view import ModelsView
-from .nights_view import NightsView
-from .policy_view import ExplainCall, PolicyView
-from .queue_view import QueueView
 from .run_screen import RunScreen
-from .runs_view import OpenRun, RunsView
 from .theme import DARK, LIGHT, THEMES
-from .tools_view import ToolsView
 from .topbar import Entry, TopBar
 from .view import View, ask, tell
+from .wishes import ExplainCall, OpenRun
 
-VIEWS: tuple[type[View], ...] = (
-    RunsView,
-    QueueView,
-    ApprovalsView,
-    ToolsView,
-    ModelsView,
-    NightsView,
-    PolicyView,
+
+class Place(NamedTuple):
+    """A view: its name in the bar, and where its class lies; it is imported when it is first looked at."""
+
+    view_id: str
+    title: str
+    kind: str
+
+
+PLACES = (
+    Place("runs", "Runs", "runs_view:RunsView"),
+    Place("queue", "Queue", "queue_view:QueueView"),
+    Place("approvals", "Approvals", "approvals_view:ApprovalsView"),
+    Place("tools", "Tools", "tools_view:ToolsView"),
+    Place("models", "Models", "models_view:ModelsView"),
+    Place("nights", "Nights", "nights_view:NightsView"),
+    Place("policy", "Policy", "policy_view:PolicyView"),
 )
 
 _TICK_S = 1.0
+
+_COUNT_S = 10.0
+"""How often what waits for a label is counted while agents write: it is a look at every run."""
 
 
 class KoboshiApp(App[None]):
@@ -48,7 +56,7 @@ class KoboshiApp(App[None]):
     CSS_PATH = "koboshi.tcss"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[Any]] = [
-        *(Binding(str(n), f"go({n})", view.title, show=False) for n, view in enumerate(VIEWS, start=1)),
+        *(Binding(str(n), f"go({n})", place.title, show=False) for n, place in enumerate(PLACES, start=1)),
         Binding("r", "reload", "read again", show=False),
         Binding("T", "theme", "light or dark", show=False),
         Binding("question_mark", "help", "help", key_display="?"),
@@ -63,13 +71,14 @@ class KoboshiApp(App[None]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = LIGHT if light else DARK
-        self._views: list[View] = [view() for view in VIEWS]
-        self._here = self._views[0]
-        self._waiting: dict[str, int] = {}
+        self._views: dict[str, View] = {}
+        self._here = self._view("runs")
+        self._questions: int | None = None
+        self._counted_at = -_COUNT_S
 
     def compose(self) -> ComposeResult:
         """Lay out bar, view and keys; a view is made when it is first looked at."""
-        yield TopBar([(str(view.id), view.title) for view in self._views], sample=self.look.sample)
+        yield TopBar([(place.view_id, place.title) for place in PLACES], sample=self.look.sample)
         yield Container(id="views")
         yield Footer(compact=True, show_command_palette=False)
 
@@ -83,7 +92,7 @@ class KoboshiApp(App[None]):
         """Show `view`, made anew from what the store holds now."""
         self._here = view
         views = self.query_one("#views")
-        for other in self._views:
+        for other in self._views.values():
             other.display = other is view
         if not view.is_attached:
             await views.mount(view)
@@ -93,30 +102,32 @@ class KoboshiApp(App[None]):
 
     @work(exclusive=True, group="tick")
     async def _tick(self) -> None:
-        if not self._changes.any():
-            return
-        screen = self.screen
-        if isinstance(screen, RunScreen):
+        written, screen = self._changes.any(), self.screen
+        if isinstance(screen, RunScreen) and written:
             await screen.changed()
         elif screen is self.screen_stack[0]:
-            await self._here.changed()
-        self._count()
+            await self._here.follow(written)
+        if written:
+            self._count()
 
     @work(exclusive=True, group="count")
     async def _count(self) -> None:
         """Show what waits, and ring when a new question came."""
         bar = self.screen_stack[0].query_one(TopBar)
-        waiting = await ask(bar, self.look.waiting)
-        if waiting is None:
+        questions = await ask(bar, self.look.questions)
+        if questions is None:
             return
-        if self._waiting and waiting["approvals"] > self._waiting["approvals"]:
+        if self._questions is not None and questions > self._questions:
             self.bell()
             tell(bar, "An agent asks for permission: 3 shows it.", severity="warning")
-        self._waiting = waiting
-        for view_id, number in waiting.items():
-            bar.count(view_id, number)
-        if model := await ask(bar, self.look.live_model):
-            bar.show_model(model)
+        self._questions = questions
+        bar.count("approvals", questions)
+        if time.monotonic() - self._counted_at < _COUNT_S:
+            return
+        self._counted_at = time.monotonic()
+        unlabelled, model = await ask(bar, self.look.store.count_unlabelled), await ask(bar, self.look.live_model)
+        bar.count("queue", unlabelled or 0)
+        bar.show_model(model or "")
 
     @on(OpenRun)
     def _open(self, event: OpenRun) -> None:
@@ -125,17 +136,27 @@ class KoboshiApp(App[None]):
 
     @on(ExplainCall)
     async def _explain(self, event: ExplainCall) -> None:
-        view = next(view for view in self._views if isinstance(view, PolicyView))
+        from .policy_view import PolicyView
+
+        view = self._view("policy")
+        assert isinstance(view, PolicyView)
         await self.go_to(view)
         view.explain(event.call)
 
     @on(Entry.Pressed)
     async def _pressed(self, event: Entry.Pressed) -> None:
-        await self.go_to(next(view for view in self._views if view.id == event.view_id))
+        await self.go_to(self._view(event.view_id))
 
     async def action_go(self, number: int) -> None:
         """Show the view with this number."""
-        await self.go_to(self._views[number - 1])
+        await self.go_to(self._view(PLACES[number - 1].view_id))
+
+    def _view(self, view_id: str) -> View:
+        if view_id not in self._views:
+            place = next(place for place in PLACES if place.view_id == view_id)
+            module, _, name = place.kind.partition(":")
+            self._views[view_id] = getattr(import_module(f".{module}", __package__), name)()
+        return self._views[view_id]
 
     async def action_reload(self) -> None:
         """Read everything that is shown anew."""

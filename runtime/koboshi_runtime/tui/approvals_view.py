@@ -15,8 +15,8 @@ from ..ids import utc_now
 from .cells import block, clock, line, short
 from .listing import Listing
 from .lists import Column, Rows
-from .runs_view import OpenRun
 from .view import ask, look_of, palette, tell
+from .wishes import OpenRun
 
 _STATES = {"waiting": "▸ waiting", "unattended": "‖ for next time", "approved": "✓ granted", "used": "✓ used"}
 

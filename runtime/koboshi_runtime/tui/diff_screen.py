@@ -7,12 +7,13 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
+from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from ..records import Trajectory
 from ..trace_diff import DiffRow, TraceDiff, compare
-from .cells import line, short, verdict
+from .cells import block, line, short, verdict
 from .lists import Column, Rows
 from .view import ask, look_of, palette
 
@@ -41,6 +42,8 @@ class DiffScreen(Screen[None]):
         """Lay out head and lines."""
         yield Static(id="diff-head", classes="head")
         yield Rows((Column("step", 8), Column("", 1), Column("left", 0), Column("right", 0)), widget_id="diff-rows")
+        with VerticalScroll(id="diff-detail", can_focus=False):
+            yield Static(id="diff-text")
         yield Footer(compact=True, show_command_palette=False)
 
     async def on_mount(self) -> None:
@@ -86,6 +89,15 @@ class DiffScreen(Screen[None]):
             line(row.a or "", width, styles.removed if not row.same and row.a is not None else ""),
             line(row.b or "", width, styles.added if not row.same and row.b is not None else ""),
         ]
+
+    @on(Rows.RowHighlighted)
+    def _moved(self, event: Rows.RowHighlighted) -> None:
+        styles, row = palette(self), self.shown()[event.cursor_row]
+        shown = Text()
+        for name, text in (("left", row.a), ("right", row.b)):
+            shown.append(f"{name:>5}  ", styles.quiet)
+            shown.append_text(Text("-", styles.quiet) if text is None else block(text, 5_000)).append("\n")
+        self.query_one("#diff-text", Static).update(shown)
 
     def action_leave(self) -> None:
         """Go back."""

@@ -61,7 +61,12 @@ class Rows(DataTable[Text]):
         return self._widths().get(title, 0)
 
     def fill(self, rows: Sequence[tuple[str, Sequence[Text]]]) -> None:
-        """Show these rows, each a key and a cell for each of the columns; the cursor stays on its row."""
+        """Show these rows, each a key and a cell for each of the columns; the cursor stays on its row.
+
+        Before there is a width nothing is shown; `Resized` asks for the rows once there is one.
+        """
+        if not self.size.width:
+            return
         kept, top = self.key, self.cursor_row == 0
         offset = self.scroll_y
         self.clear(columns=True)

@@ -66,9 +66,9 @@ class Look:
         answer_approval(self.store, approval_id, answer, who=getpass.getuser())
         return find_approval(self.store, approval_id).state(utc_now())
 
-    def waiting(self) -> dict[str, int]:
-        """Return how many things wait for a person, by view."""
-        return {"queue": self.store.count_unlabelled(), "approvals": len(approvals(self.store))}
+    def questions(self) -> int:
+        """Return how many calls can be answered now."""
+        return len(approvals(self.store))
 
     def live_model(self) -> str:
         """Return the name of the live model, or that there is none."""

@@ -32,6 +32,7 @@ class ModelsView(Listing[ModelEntry]):
         Column("parity", 8),
     )
     empty = "no model yet; koboshi models add adds one"
+    patience_s = 5.0
     BINDINGS: ClassVar[list[Any]] = []
 
     def __init__(self) -> None:

@@ -46,6 +46,7 @@ class NightsView(Listing[JobRow]):
         Column("what happened", 0),
     )
     empty = "no night yet; koboshi nightly run walks one"
+    patience_s = 5.0
     BINDINGS: ClassVar[list[Any]] = []
 
     def __init__(self) -> None:

@@ -5,7 +5,6 @@ Nothing is called and nothing is recorded; rules with rates are asked as if no c
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +13,6 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
-from textual.message import Message
 from textual.widgets import Input, Static
 
 from koboshi_policies import Circumstances, Decision, Policy, Verdict, check, matching, policy_layers
@@ -31,13 +29,6 @@ from .run_nodes import decision_text
 from .view import View, ask, look_of, palette
 
 _SIGNS = {Verdict.ALLOW: "✓", Verdict.MODIFY: "✓", Verdict.ASK: "?", Verdict.DENY: "✗"}
-
-
-@dataclass
-class ExplainCall(Message):
-    """Somebody wants to know how the rules of now decide this call."""
-
-    call: ToolCall
 
 
 class PolicyView(View):

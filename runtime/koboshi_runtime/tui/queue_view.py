@@ -12,8 +12,8 @@ from .labelling import LABEL_KEYS, labels_of
 from .listing import Listing
 from .lists import Column, Rows
 from .run_nodes import overview
-from .runs_view import OpenRun
 from .view import look_of, palette
+from .wishes import OpenRun
 
 _MOST = 200
 
@@ -32,6 +32,7 @@ class QueueView(Listing[QueueRow]):
         Column("answer", 0, wide=70),
     )
     empty = "no run waits for a label"
+    patience_s = 10.0
     BINDINGS: ClassVar[list[Any]] = [Binding("enter", "open", "open"), *LABEL_KEYS]
 
     def __init__(self) -> None:

@@ -13,10 +13,10 @@ from textual.widgets import Footer, Static, Tree
 from ..records import Trajectory
 from .cells import line, short, verdict
 from .labelling import LABEL_KEYS, labels_of
-from .policy_view import ExplainCall
 from .run_nodes import Node, overview, run_nodes
 from .tokens import Pieces
 from .view import ask, look_of, palette, tell
+from .wishes import ExplainCall
 
 _WIDE = 110
 """Columns from which the tree and the text stand beside each other, and not one above the other."""

@@ -1,7 +1,6 @@
 """The runs of the home, the newest first, with filters, a live tail, and a look at the run under the cursor."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -9,7 +8,6 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
-from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
@@ -24,6 +22,7 @@ from .picking import ANY, WAITS, Chip, Picker
 from .run_nodes import overview
 from .theme import Palette
 from .view import View, ask, look_of, palette, tell
+from .wishes import OpenRun
 
 _COLUMNS = (
     Column("", 1),
@@ -41,16 +40,11 @@ _CHIPS = {"tool": "t", "outcome": "o", "status": "s", "model": "m", "purpose": "
 _PREVIEW_FROM = 150
 """Columns from which the run under the cursor is shown beside the list."""
 
+_FILTERED = "no run is like that: x clears the filters"
+_NOTHING = 'nothing yet: koboshi run "PROMPT" records a run, koboshi tui --sample shows made-up ones'
+
 _SETTLED_S = 0.15
 """How long the cursor rests, or a word is not typed on, before something is read."""
-
-
-@dataclass
-class OpenRun(Message):
-    """Somebody wants to see a run whole; `beside` is another one to hold it against."""
-
-    run_id: str
-    beside: str | None = None
 
 
 class RunsView(View):
@@ -133,8 +127,7 @@ class RunsView(View):
         if not self._whole:
             shown.append(" · the text was looked for in its newest 5,000 places only", styles.warn)
         if not self.listed:
-            empty = "no run is like that: x clears the filters" if _filtered(self.wanted) else "nothing recorded yet"
-            shown.append(f" · {empty}", styles.warn)
+            shown.append(f" · {_FILTERED if _filtered(self.wanted) else _NOTHING}", styles.warn)
         return shown
 
     @on(Rows.RowHighlighted)

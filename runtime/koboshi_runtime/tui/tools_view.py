@@ -36,6 +36,7 @@ class ToolsView(Listing[ToolRow]):
         Column("invalid", 7, wide=100),
     )
     empty = "no tool was called yet"
+    patience_s = 10.0
     BINDINGS: ClassVar[list[Any]] = [Binding("a", "all", "all calls/newest")]
 
     def __init__(self) -> None:

@@ -79,4 +79,5 @@ class TopBar(Horizontal):
 
     def show_model(self, name: str) -> None:
         """Show which model is live."""
-        self.query_one("#live-model", Static).update(line(name, 30, palette(self).quiet))
+        for place in self.query("#live-model").results(Static):
+            place.update(line(name, 30, palette(self).quiet))

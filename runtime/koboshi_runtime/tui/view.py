@@ -5,10 +5,10 @@ once a second, and only after something was written.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
 
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-MOVES: list[BindingType] = [
-    Binding("j", "cursor_down", "down", show=False),
-    Binding("k", "cursor_up", "up", show=False),
-    Binding("g", "scroll_top", "first", show=False),
-    Binding("G", "scroll_bottom", "last", show=False),
-]
-"""Moves in a list for those whose hands stay in the middle of the keyboard."""
 
 
 def look_of(widget: Widget) -> "Look":
@@ -69,6 +61,14 @@ class View(Vertical):
 
     title = ""
     about = ""
+    patience_s = 0.0
+    """How long what is shown may be old while somebody writes: what is dear to read is read less often."""
+
+    read_at = 0.0
+    """When it was read last, by the clock that never goes back."""
+
+    stale = False
+    """Whether something was written since."""
 
     async def reload(self) -> None:
         """Read and draw everything anew."""
@@ -76,6 +76,13 @@ class View(Vertical):
     async def changed(self) -> None:
         """Show what was written since the last time."""
         await self.reload()
+
+    async def follow(self, written: bool) -> None:
+        """Do `changed` if something was written since it was read, but not more often than it has patience."""
+        self.stale = self.stale or written
+        if self.stale and time.monotonic() - self.read_at >= self.patience_s:
+            self.stale, self.read_at = False, time.monotonic()
+            await self.changed()
 
     def take_focus(self) -> None:
         """Give the focus to the part that the keys are for."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,7 @@ def test_the_queue_shrinks_by_one_with_each_key_and_undo_brings_the_run_back(hom
 
 def test_a_question_that_comes_is_announced_and_answered_by_one_key(home: Path) -> None:
     async def look(driven: Driven) -> None:
-        await driven.until(lambda: driven.app._waiting != {})
+        await driven.until(lambda: driven.app._questions == 0)
         await asyncio.to_thread(_ask, home)
         await driven.until(lambda: any("asks for permission" in said for said in driven.told()))
         await driven.press("3")
@@ -144,3 +146,9 @@ def test_more_values_than_cells_share_columns() -> None:
     shown = curve([float(n) for n in range(1000)], Drawn(STYLES.name, STYLES.quiet), width=40, height=4)
     assert {len(line) for line in shown.plain.splitlines()} <= {39, 40, 41}
     assert bar(0.5, 10) == "█████░░░░░"
+
+
+def test_the_interface_needs_no_model_no_torch_and_no_more_than_it_shows() -> None:
+    code = "import sys, koboshi_runtime.tui.app, koboshi_runtime.tui.runs_view; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert set(loaded) & {"torch", "llama_cpp", "langgraph", "transformers", "numpy", "sqlite_utils"} == set()
