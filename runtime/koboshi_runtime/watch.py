@@ -6,8 +6,8 @@ comparison has a weight, by how many runs it rested on before the swap, and thei
 
 Watched is the newest model that a gate let live, against the one it was proved on, as long as both stand so; what a
 person chose by hand is not undone, and a model that the watch took out is not taken out again. Asked whenever work
-begins, when a run is labelled, and by each night. Not covered: projects, tools and tasks that are new since the swap,
-and success that falls because tasks became harder.
+begins, when a run is labelled, by each night, and every minute by a server. Not covered: projects, tools and tasks that
+are new since the swap, and success that falls because tasks became harder.
 """
 
 import math

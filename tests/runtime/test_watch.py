@@ -1,7 +1,9 @@
 """The watch after a swap: what is compared, when it goes back by itself, and what it leaves alone."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from koboshi_runtime.model import PromptProfile
 from koboshi_runtime.model_manifest import GateProof, ModelManifest
 from koboshi_runtime.records import OutcomeLabel, OutcomeSource, Purpose
 from koboshi_runtime.registry import Registry
+from koboshi_runtime.server.success import keep_watch
 from koboshi_runtime.store import JobStatus, Store
 from koboshi_runtime.store_watch import Group, count_outcomes
 from koboshi_runtime.watch import JOB, compare_groups, follow, mean_evidence
@@ -185,3 +188,21 @@ def test_a_tool_or_project_without_a_past_says_nothing() -> None:
     assert [(one.project, one.tool) for one in followed] == [("shop", None)]
     assert mean_evidence(followed) < 1
     assert mean_evidence(()) == 1.0
+
+
+def test_a_server_goes_back_without_being_asked(home: Home, store: Store, work: Work) -> None:
+    old = _model(home, "old")
+    work(old, 30, good=True)
+    new = _model(home, "new", against=old)
+
+    async def served() -> None:
+        asking = asyncio.create_task(keep_watch(home, store, rollback=True, every_s=0.01))
+        await asyncio.to_thread(work, new, 25, good=False)
+        while _live(home) != "old":
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(served())
+    assert len(store.jobs(JOB)) == 1

@@ -20,6 +20,7 @@ from .listening import listen_at, listen_on, make_server, names_of
 from .metrics import Metrics
 from .model_socket import share_model
 from .service import Service
+from .success import keep_watch
 
 
 async def serve(place: Place, model_ref: str | None, on_ready: Callable[[str, str], None]) -> None:
@@ -42,6 +43,9 @@ async def serve(place: Place, model_ref: str | None, on_ready: Callable[[str, st
         stack.push_async_callback(shared.close)
         watching = asyncio.create_task(keeper.watch(home.models / "current"))
         stack.push_async_callback(_cancelled, watching)
+        if reference_of(place, session.project, model_ref) == "current":
+            asked = keep_watch(home, session.store, rollback=place.settings.watch.rollback)
+            stack.push_async_callback(_cancelled, asyncio.create_task(asked))
         url = _url(listener.getsockname())
         announce(home, url=url, project=session.project.name)
         on_ready(url, model.info.name)
