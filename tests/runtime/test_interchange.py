@@ -2,6 +2,7 @@
 
 import json
 import math
+import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from koboshi_runtime.interchange.importing import import_runs
 from koboshi_runtime.interchange.messages import openai_record, read_openai
 from koboshi_runtime.interchange.raw import raw_record
 from koboshi_runtime.interchange.reading import Readable, read_runs
-from koboshi_runtime.interchange.sharegpt import sharegpt_record
+from koboshi_runtime.interchange.sharegpt import read_sharegpt, sharegpt_record
 from koboshi_runtime.model import FinishReason, Reply
 from koboshi_runtime.records import FOREIGN, OutcomeLabel, OutcomeSource, Purpose, Trajectory
 from koboshi_runtime.store import Store
@@ -130,20 +131,134 @@ def test_openai_messages_are_read_as_they_were_written(conversation: Conversatio
     assert read_openai(json.loads(json.dumps(openai_record(conversation)))) == conversation
 
 
+@given(conversations)
+def test_sharegpt_is_read_as_it_was_written(conversation: Conversation) -> None:
+    assert read_sharegpt(json.loads(json.dumps(sharegpt_record(conversation)))) == conversation
+
+
+def test_a_trajectory_of_hermes_agent_is_read(tmp_path: Path) -> None:
+    tools = [{"name": "stock", "description": "Count.", "parameters": {"type": "object"}, "required": None}]
+    told = '{"tool_call_id": "c", "name": "stock", "content": {"left": 4}}'
+    call = '<tool_call>\n{"name": "stock", "arguments": {"sku": "lamp"}}\n</tool_call>'
+    turns = [
+        ("system", f"You call functions. <tools>\n{json.dumps(tools)}\n</tools> Be brief."),
+        ("human", "Lamps?"),
+        ("gpt", f"<think>\nlook\n</think>\nI look.\n{call}"),
+        ("tool", f"<tool_response>\n{told}\n</tool_response>"),
+        ("gpt", "<think>\n</think>\nThere are 4."),
+    ]
+    record = {
+        "conversations": [{"from": speaker, "value": text} for speaker, text in turns],
+        "timestamp": "2026-01-02T03:04:05",
+        "model": "hermes-4",
+        "completed": True,
+    }
+    (found,) = stored(tmp_path, read_runs(lines(tmp_path, record)).runs)
+    talk = conversation_of(found)
+    assert (talk.model, talk.created_at, talk.label) == (
+        "hermes-4",
+        "2026-01-02T03:04:05.000+00:00",
+        OutcomeLabel.UNKNOWN,
+    )
+    assert (talk.system, [tool.name for tool in talk.tools]) == ("You call functions.  Be brief.", ["stock"])
+    made = MadeCall(
+        call=ToolCall(name="stock", arguments={"sku": "lamp"}),
+        result=ToolResult(transport=Transport.OK, output='{"left": 4}'),
+    )
+    assert talk.remarks[1:] == (
+        Response(text="I look.", thought="look", calls=(made,)),
+        Response(text="There are 4."),
+    )
+
+
+_GOOSE = [
+    {"role": "user", "created": 1_772_359_202, "content": [{"type": "text", "text": "Lamps?"}]},
+    {
+        "role": "assistant",
+        "created": 1_772_359_203,
+        "content": [
+            {"type": "thinking", "thinking": "look", "signature": "s"},
+            {"type": "text", "text": "I look."},
+            {
+                "type": "toolRequest",
+                "id": "c",
+                "toolCall": {"status": "success", "value": {"name": "shell", "arguments": {"command": "ls"}}},
+                "_meta": {"goose_extension": "developer"},
+            },
+        ],
+    },
+    {
+        "role": "user",
+        "created": 1_772_359_204,
+        "content": [
+            {
+                "type": "toolResponse",
+                "id": "c",
+                "toolResult": {
+                    "status": "success",
+                    "value": {"content": [{"type": "text", "text": "no such file"}], "isError": True},
+                },
+            }
+        ],
+    },
+    {"role": "assistant", "created": 1_772_359_205, "content": [{"type": "text", "text": "None."}]},
+]
+
+
+@pytest.mark.parametrize("form", ["export", "database"])
+def test_a_session_of_goose_is_read(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "session"
+    model = {"model_name": "gpt-5"}
+    if form == "export":
+        path.write_text(
+            json.dumps({"id": "20260301_1", "conversation": _GOOSE, "model_config": model}, indent=1), encoding="utf-8"
+        )
+    else:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("CREATE TABLE sessions (id TEXT, created_at TEXT, model_config_json TEXT)")
+            db.execute(
+                "CREATE TABLE messages "
+                "(id INTEGER PRIMARY KEY, session_id TEXT, role TEXT, content_json TEXT, created_timestamp INTEGER)"
+            )
+            db.execute("INSERT INTO sessions VALUES ('20260301_1', '2026-03-01', ?)", (json.dumps(model),))
+            for message in _GOOSE:
+                row = (message["role"], json.dumps(message["content"]), message["created"] * 1000)
+                db.execute("INSERT INTO messages VALUES (NULL, '20260301_1', ?, ?, ?)", row)
+            db.commit()
+    read = read_runs(path)
+    (found,) = stored(tmp_path, read.runs)
+    talk = conversation_of(found)
+    assert (read.form, talk.model, talk.created_at) == ("goose", "gpt-5", "2026-03-01T10:00:02.000+00:00")
+    made = MadeCall(
+        call=ToolCall(name="shell", arguments={"command": "ls"}),
+        result=ToolResult(transport=Transport.OK, output="no such file", verdict=ToolVerdict.ERROR),
+    )
+    assert talk.remarks == (
+        Question(text="Lamps?"),
+        Response(text="I look.", thought="look", calls=(made,)),
+        Response(text="None."),
+    )
+
+
 def test_an_export_that_is_imported_gives_equal_trajectories(tmp_path: Path) -> None:
     (home := tmp_path / "home").mkdir()
     (found,) = stored(home, read_runs(lines(tmp_path, raw_record(RUN))).runs)
     assert found == RUN.model_copy(update={"header": RUN.header.model_copy(update={"imported": "file"})})
 
 
-@pytest.mark.parametrize("form", ["openai", "atif"])
+@pytest.mark.parametrize("form", ["openai", "sharegpt", "atif"])
 def test_what_was_said_survives_every_format_that_is_read(form: str, tmp_path: Path) -> None:
-    record = atif_record(RUN) if form == "atif" else openai_record(conversation_of(RUN))
+    def record_of(run: Trajectory) -> dict[str, Any]:
+        if form == "atif":
+            return atif_record(run)
+        write = openai_record if form == "openai" else sharegpt_record
+        return write(conversation_of(run))
+
     (home := tmp_path / "home").mkdir()
-    (found,) = stored(home, read_runs(lines(tmp_path, record)).runs)
+    (found,) = stored(home, read_runs(lines(tmp_path, record_of(RUN))).runs)
     assert conversation_of(found) == conversation_of(RUN)
     assert (found.header.imported, found.header.profile, found.turns[0].reply.ids) == ("file", FOREIGN, ())
-    again = atif_record(found) if form == "atif" else openai_record(conversation_of(found))
+    again = record_of(found)
     (other := tmp_path / "other").mkdir()
     assert stored(other, read_runs(lines(tmp_path, again)).runs) == [found]
 

@@ -93,7 +93,7 @@ def _chosen(store: "Store", runs: tuple[str, ...], purpose: str | None) -> "Iter
 @click.option("--project", help="The project that the runs count for, default the one here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_command(paths: tuple[Path, ...], outcome: str | None, project: str | None, as_json: bool) -> None:
-    """Read runs of other programs, to look at and to learn from: OpenAI messages, ATIF, logs of `llm`.
+    """Read runs of other programs: OpenAI messages, ShareGPT, ATIF, logs of `llm` and of Goose.
 
     Every file is read before anything is stored. A folder stands for each `trajectory.json` in it.
 

@@ -46,7 +46,7 @@ def read_llm_logs(path: Path) -> Iterator[Conversation | LeftOut]:
     with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)) as db:
         db.row_factory = sqlite3.Row
         try:
-            tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = tables_of(path)
             if not tables & {"turns", "responses"}:
                 raise UsageError(f"{path} is a database, and no log of `llm`", hint="Its path: llm logs path")
             if "turns" in tables:
@@ -55,6 +55,15 @@ def read_llm_logs(path: Path) -> Iterator[Conversation | LeftOut]:
                 yield from (_caught(_of_responses, db, rows) for rows in _threads(db))
         except sqlite3.Error as error:
             raise UsageError(f"{path} cannot be read: {error}", hint="Its path: llm logs path") from error
+
+
+def tables_of(path: Path) -> set[str]:
+    """Return the names of a database's tables. Raises UsageError if it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)) as db:
+            return {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
 
 
 def _caught(read: Any, db: sqlite3.Connection, value: Any) -> Conversation | LeftOut:

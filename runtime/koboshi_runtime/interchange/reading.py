@@ -19,20 +19,30 @@ from ..records import Trajectory
 from ..strict_json import loads
 from .atif import read_atif
 from .conversation import Conversation, LeftOut
+from .goose import read_goose, read_goose_sessions
 from .judging import label_of_reward
-from .llm_logs import MAGIC, read_llm_logs
+from .llm_logs import MAGIC, read_llm_logs, tables_of
 from .messages import read_openai
 from .raw import read_raw
+from .sharegpt import read_sharegpt
 
 Readable = Conversation | Trajectory
 _SHOWN = 10
-_FORMATS = "OpenAI messages, ATIF, `llm` logs, or what `koboshi traces export --format trajectory` writes"
+_FORMATS = "OpenAI messages, ShareGPT, ATIF, logs of `llm` and Goose, and `koboshi traces export --format trajectory`"
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Readable]] = {
     "messages": read_openai,
+    "conversations": read_sharegpt,
+    "conversation": read_goose,
     "schema_version": read_atif,
     "header": read_raw,
 }
-_NAMES = {"messages": "openai", "schema_version": "atif", "header": "trajectory"}
+_NAMES = {
+    "messages": "openai",
+    "conversations": "sharegpt",
+    "conversation": "goose",
+    "schema_version": "atif",
+    "header": "trajectory",
+}
 
 
 @dataclass(slots=True)
@@ -56,8 +66,9 @@ def read_runs(path: Path) -> Found:
 
 
 def _read_log(path: Path) -> Found:
-    found = Found(form="llm")
-    for each in read_llm_logs(path):
+    of_goose = {"sessions", "messages"} <= tables_of(path)
+    found = Found(form="goose" if of_goose else "llm")
+    for each in read_goose_sessions(path) if of_goose else read_llm_logs(path):
         _take(found, each)
     return found
 
