@@ -10,11 +10,10 @@ the home gets its name; a backup that holds anything else than what it names is 
 Not copied: `run/`, which nothing outlives a reboot in, locks, and what a killed writer left behind.
 """
 
-import hashlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,14 +24,13 @@ from pydantic import Field, ValidationError
 
 from koboshi_tools import Frozen, KoboshiError, UsageError, hash_file
 
-from .files import TEMPORARY, locked, replace_file, sync_folder, temporary_name
+from .files import TEMPORARY, locked, pieces_of, replace_file, sync_folder, temporary_name, write_new
 from .home import Home
 from .ids import utc_now
 from .migrations import SCHEMA_VERSION
 from .store_copy import copy_database
 
 NAME = "backup.json"
-_COPY_BYTES = 1 << 20
 _STORE = "traces.db"
 _KEPT = ("models", "datasets", "runs", "reports", "trust")
 
@@ -183,19 +181,7 @@ def _copy_there(source: Path, target: Path) -> None:
         return
     with reading:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(iter(lambda: reading.read(_COPY_BYTES), b""), target)
-
-
-def _write(pieces: Iterable[bytes], target: Path) -> str:
-    digest = hashlib.sha256()
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as writing:
-        for piece in pieces:
-            digest.update(piece)
-            writing.write(piece)
-        writing.flush()
-        os.fsync(writing.fileno())
-    return f"sha256:{digest.hexdigest()}"
+        write_new(pieces_of(reading), target)
 
 
 def _described(part: Path) -> Iterator[BackedUp]:
@@ -208,7 +194,7 @@ def _copy_checked(source: Path, target: Path, file: BackedUp) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with open(source, "rb", opener=_no_link) as reading:
-            found = _write(iter(lambda: reading.read(_COPY_BYTES), b""), target)
+            found = write_new(pieces_of(reading), target)
     except OSError as error:
         raise _damaged(source) from error
     if found != file.sha256:

@@ -5,14 +5,17 @@ leftover of a killed writer begins with `.tmp-` and may be deleted at any time b
 """
 
 import fcntl
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 TEMPORARY = ".tmp-"
 _PRIVATE_FILE = 0o600
+_READ_BYTES = 1 << 20
 
 
 def temporary_name(path: Path) -> Path:
@@ -44,6 +47,25 @@ def replace_file(path: Path, data: bytes) -> None:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def write_new(pieces: Iterable[bytes], path: Path) -> str:
+    """Write a file that does not exist yet, fsynced and readable by its owner alone, and return its hash."""
+    digest = hashlib.sha256()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
+    with os.fdopen(descriptor, "wb") as file:
+        for piece in pieces:
+            digest.update(piece)
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def pieces_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield what is left of an open file, 1 MiB at a time."""
+    while piece := file.read(_READ_BYTES):
+        yield piece
 
 
 @contextmanager

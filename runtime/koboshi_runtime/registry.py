@@ -8,8 +8,6 @@ No model goes live without proof: `promote` wants a gate that accepted the model
 the first model, and models that were live before, since going back needs none.
 """
 
-import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +18,12 @@ from pydantic import ValidationError
 
 from koboshi_tools import KoboshiError, RefusedError, UsageError, hash_file, hash_value
 
-from .files import TEMPORARY, locked, replace_file, sync_folder, temporary_name
+from .files import TEMPORARY, locked, pieces_of, replace_file, sync_folder, temporary_name, write_new
 from .home import Home
 from .model_manifest import GateProof, ModelManifest, ModelState, ParityProof, Release
 from .registry_pointer import Pointer, move, read_pointer
 
 _MANIFEST = "manifest.json"
-_COPY_BYTES = 1 << 20
 _SHORTEST_PREFIX = 8
 _ADD_HINT = "Add the default model with: koboshi models add"
 
@@ -260,15 +257,8 @@ def _refuse_unproved(manifest: ModelManifest, pointer: Pointer) -> None:
 
 
 def _copy(source: Path, target: Path) -> str:
-    digest = hashlib.sha256()
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with source.open("rb") as reading, os.fdopen(descriptor, "wb") as writing:
-        while piece := reading.read(_COPY_BYTES):
-            digest.update(piece)
-            writing.write(piece)
-        writing.flush()
-        os.fsync(writing.fileno())
-    return f"sha256:{digest.hexdigest()}"
+    with source.open("rb") as reading:
+        return write_new(pieces_of(reading), target)
 
 
 def _compare(path: Path, expected: str, found: str) -> None:

@@ -17,6 +17,7 @@ from . import strict_json
 from .checkers import Checker
 from .ids import prompt_hash
 from .records import Split
+from .refusals import first_reason
 from .tool_specs import read_tool_spec
 
 _SHOWN_LINES = 10
@@ -136,7 +137,7 @@ def parse_task(line: str | bytes) -> Task:
     try:
         return Task.model_validate(value)
     except ValidationError as error:
-        raise ValueError(_reason(error)) from error
+        raise ValueError(first_reason(error)) from error
 
 
 def prompt_task(prompt: str) -> Task:
@@ -154,10 +155,3 @@ def split_of_file(path: Path) -> Split | None:
 def _refusal(name: str, bad: list[str]) -> str:
     more = f"\n… and {len(bad) - _SHOWN_LINES} more" if len(bad) > _SHOWN_LINES else ""
     return f"{name}: {len(bad)} bad line{'s' * (len(bad) > 1)}\n" + "\n".join(bad[:_SHOWN_LINES]) + more
-
-
-def _reason(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from koboshi_tools import UsageError
 
 from ..records import Trajectory
+from ..refusals import first_reason
 from ..strict_json import loads
 from .atif import read_atif
 from .conversation import Conversation, LeftOut
@@ -93,7 +94,7 @@ def _read_json(path: Path, data: bytes) -> Found:
             found.form = _NAMES[key]
             _take(found, _rewarded(path, _read(key, value)))
         except ValidationError as error:
-            bad.append(f"{where}: {_reason(error)}")
+            bad.append(f"{where}: {first_reason(error)}")
         except ValueError as error:
             bad.append(f"{where}: {error}")
     if bad:
@@ -150,10 +151,3 @@ def _rewarded(path: Path, read: Readable | LeftOut) -> Readable | LeftOut:
     except (OSError, ValueError, KeyError, TypeError):
         return read
     return read.model_copy(update={"score": reward, "label": label_of_reward(reward)})
-
-
-def _reason(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
