@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -39,3 +40,24 @@ def test_a_file_that_is_no_model_is_wrong_usage(home: Path, tmp_path: Path) -> N
     (tmp_path / "text.gguf").write_text("GGUF, it says", encoding="utf-8")
     done = CliRunner().invoke(main, ["models", "add", "text.gguf"])
     assert (done.exit_code, list(home.glob("models/*/model.gguf"))) == (2, [])
+
+
+def test_what_a_model_is_needed_for_prints_json(home: Path, smollm2_gguf: Path, tmp_path: Path) -> None:
+    def told(*given: str) -> Any:
+        done = CliRunner().invoke(main, [*given, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    (tmp_path / "t.jsonl").write_text(
+        '{"id": "t", "prompt": "2 + 2?", "checker": {"kind": "number", "answer": "4"}, "tools": ["calculator"]}\n',
+        encoding="utf-8",
+    )
+    model = told("models", "add", str(smollm2_gguf), "--name", "small")["model_hash"]
+    assert {told("models", *verb)["model_hash"] for verb in (("show",), ("show", "small"), ("promote", "small"))} == {
+        model
+    }
+    assert told("eval", "--tasks", "t.jsonl")["model"]["hash"] == model
+    ran = told("run", "How much is 17 * 23?")
+    assert told("traces", "replay", ran["run_id"])["a"] == ran["run_id"]
+    refused = CliRunner().invoke(main, ["models", "rollback", "--json"])
+    assert (refused.exit_code, json.loads(refused.stderr)["exit_code"]) == (1, 1)

@@ -94,6 +94,8 @@ class Root(click.Group):
             return error.exit_code
         except click.ClickException as error:
             return _report(error.format_message(), _usage_hint(error), error.exit_code, as_json)
+        except ModuleNotFoundError as error:
+            return _report_missing(error, as_json)
         except Exception as error:
             # Imported here because it brings pydantic, which the help does not need.
             from koboshi_tools import KoboshiError
@@ -114,6 +116,16 @@ def _add_place(command: click.Command) -> None:
 def _usage_hint(error: click.ClickException) -> str | None:
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"See: {context.command_path} --help" if context else None
+
+
+def _report_missing(error: ModuleNotFoundError, as_json: bool) -> int:
+    from .missing import extra_with
+
+    extra = extra_with(error.name)
+    if extra is None:
+        raise error
+    message = f"this needs the package {(error.name or '').partition('.')[0]!r}, which is not installed"
+    return _report(message, f"pip install 'koboshi[{extra}]'", 1, as_json)
 
 
 def _report(message: str, hint: str | None, exit_code: int, as_json: bool) -> int:

@@ -47,7 +47,7 @@ def bfcl(out: Path, wheel: Path | None, as_json: bool) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the order.")
 @_JSON
 def canaries(out: Path, seed: int, as_json: bool) -> None:
-    """Make tasks that training must not make worse: prompts that need no call, and tools that are not there.
+    """Make tasks that training must not make worse: those that need no call, or have no fitting tool.
 
     Example: koboshi lab tasks canaries --out canaries/
     """
