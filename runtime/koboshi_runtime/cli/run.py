@@ -176,12 +176,16 @@ def _print(result: "RunResult", session: "Session", flags: RunFlags) -> None:
 
 
 def _as_json(result: "RunResult", session: "Session", *, of_file: bool) -> dict[str, Any]:
+    from ..reuse import prompt_reuse, reuse_json
+
+    turns = session.store.trajectory(result.run_id).turns
     found = {
         "run_id": result.run_id,
         "answer": result.answer,
         "outcome": result.outcome.value,
         "steps": result.steps,
         "model": {"hash": result.model_hash, "name": session.model.info.name},
+        "prompt_reuse": reuse_json(prompt_reuse(turns)),
     }
     return {"task_id": result.task_id, "sample": result.sample, **found} if of_file else found
 

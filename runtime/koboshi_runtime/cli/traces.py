@@ -70,13 +70,14 @@ def show(run: str, full: bool, as_json: bool) -> None:
     Example: koboshi traces show @last
     """
     from koboshi_runtime.interchange.raw import raw_record
+    from koboshi_runtime.reuse import prompt_reuse, reuse_json
     from koboshi_runtime.store import Store
     from koboshi_runtime.trace_view import run_lines
 
     store = Store.open(open_home().traces)
     trajectory = store.trajectory(store.resolve(run_ref(run)))
     if as_json:
-        echo_json(raw_record(trajectory))
+        echo_json({**raw_record(trajectory), "prompt_reuse": reuse_json(prompt_reuse(trajectory.turns))})
     else:
         click.echo("\n".join(run_lines(trajectory, full=full)))
 
