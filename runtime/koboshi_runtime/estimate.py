@@ -43,12 +43,17 @@ class Need(Frozen):
 def needs(facts: GgufFacts, file_bytes: int, settings: WorkerSettings, home: Path) -> tuple[Need, ...]:
     """Return what serving a model and training it takes, beside what this machine has."""
     memory, disk = available_bytes(), shutil.disk_usage(home).free
-    weights = 8 * file_bytes / _BITS.get(facts.file_type if facts.file_type is not None else -1, 8.0)
+    weights = weights_of(facts, file_bytes)
     return (
         _need("memory to serve", serving_bytes(facts, file_bytes, settings), memory),
         _need("memory for a night", 2 * weights + _TRAINING_BYTES, memory),
         _need("disk for a night", _NIGHT_BYTES_A_WEIGHT * weights, disk),
     )
+
+
+def weights_of(facts: GgufFacts, file_bytes: int) -> float:
+    """Return about how many weights a file holds, by its size and how it is quantised."""
+    return 8 * file_bytes / _BITS.get(facts.file_type if facts.file_type is not None else -1, 8.0)
 
 
 def serving_bytes(facts: GgufFacts, file_bytes: int, settings: WorkerSettings) -> float:

@@ -33,6 +33,17 @@ def test_needs_are_said_beside_what_is_there(home):
     assert 0.8 < needs["memory to serve"]["needed_gb"] < 1.2
 
 
+def test_the_hours_of_a_night_are_said(home):
+    hours = json.loads(doctor(home).stdout)["night_hours"]
+    assert hours["total"] == pytest.approx(hours["training"] + hours["export"] + hours["gate"])
+    # A model of 135M weights: minutes on two quiet cores, and not days on the busiest machine.
+    assert 0.05 < hours["total"] < 24
+    assert (
+        "a night on 300 runs, 300 gate tasks: about "
+        in CliRunner(env={"KOBOSHI_HOME": str(home)}).invoke(main, ["doctor"]).stdout
+    )
+
+
 def test_the_kind_of_sandbox_is_said_with_what_is_missing_for_the_others(home):
     said = json.loads(doctor(home).stdout)["sandbox"]
     assert said == {"kind": probe().mode, "missing": dict(probe().missing)}

@@ -39,6 +39,9 @@ def doctor(model: str | None, tune: bool, reference: Path | None, as_json: bool)
     """
     from .. import tuning
     from ..checkup import checks
+    from ..estimate import needs, weights_of
+    from ..estimate_night import night_hours, night_line, operations_a_second
+    from ..inspect import inspect_gguf
     from ..registry import Registry
 
     home = open_home(create=False)
@@ -53,14 +56,23 @@ def doctor(model: str | None, tune: bool, reference: Path | None, as_json: bool)
             echo_json({"checks": [check.model_dump(mode="json") for check in looked]})
         raise
     worker = tuning.worker_settings(home, settings, entry)
-    found = _needs(home, entry, worker)
+    facts, file_bytes = inspect_gguf(entry.path), entry.path.stat().st_size
+    found = needs(facts, file_bytes, worker, home.root)
+    hours = night_hours(
+        weights_of(facts, file_bytes),
+        gate_tasks=settings.gate.tasks,
+        epochs=settings.train.epochs,
+        operations_a_second=operations_a_second(),
+    )
     if not as_json:
         table(("what", "needed GB", "there GB", ""), [_row(need) for need in found])
+        click.echo(night_line(hours))
     _refuse_impossible(entry, found)
     trials = _tune(home, entry, worker, reference) if tune else ()
     if as_json:
         shown = {"checks": [check.model_dump(mode="json") for check in looked]}
-        echo_json(shown | _as_json(entry, found, trials, worker))
+        night = {"night_hours": {**hours.model_dump(), "total": hours.total}}
+        echo_json(shown | _as_json(entry, found, trials, worker) | night)
     elif trials:
         table(
             ("loaded with", "ms, one run", f"ms, {worker.parallel} runs", "top-1 of F16", "KLD"),
@@ -77,13 +89,6 @@ def _show(looked: "tuple[Check, ...]") -> None:
     click.echo(f"{machine.processors} x {machine.processor}, {machine.memory_gb} GB, load {machine.load}")
     for check in looked:
         click.echo(f"{check.what}: {plain(check.said)}" + (f"; run: {plain(check.run)}" if check.run else ""))
-
-
-def _needs(home: "Home", entry: "ModelEntry", worker: "WorkerSettings") -> "tuple[Need, ...]":
-    from ..estimate import needs
-    from ..inspect import inspect_gguf
-
-    return needs(inspect_gguf(entry.path), entry.path.stat().st_size, worker, home.root)
 
 
 def _refuse_impossible(entry: "ModelEntry", found: "tuple[Need, ...]") -> None:
