@@ -58,6 +58,7 @@ docs: $(READY)  ## Write the generated pages of docs/reference anew
 
 shots: $(READY)  ## Draw the pictures of the terminal interface anew, from its sample
 	@$(BIN)/python docs/shots.py
+
 # What a native llama.cpp may have been compiled for; the kit is refused on a processor without them.
 FLAGS := '^(avx|amx|fma|f16c|bmi|sse)'
 

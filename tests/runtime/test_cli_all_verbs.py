@@ -4,6 +4,7 @@ A verb that is added is walked by itself; one that prints JSON has to stand in `
 that reads its JSON on a real model.
 """
 
+import getpass
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.runtime.store_samples import OK, header, record
 from koboshi_runtime.cli import main, verbs
 from koboshi_runtime.cli.completing import MODEL, RUN
 from koboshi_runtime.home import open_home
+from koboshi_runtime.records import Outcome, OutcomeLabel, OutcomeSource
 from koboshi_runtime.store import Store
 from koboshi_runtime.templates_init import init_project
 from koboshi_runtime.trust import pin_new
@@ -27,20 +29,24 @@ CHAT = '{"messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", 
 
 HERE = {
     "approvals list": "",
+    "backup": "kept",
     "config show": "",
     "db check": "",
     "db path": "",
+    "gc": "--dry-run",
     "init": "fresh",
     "lab tasks canaries": "--out canaries",
     "models list": "",
     "nightly status": "",
     "outcome queue": "",
     "outcome set": "@last success",
+    "outcome undo": "bbbb",
     "policy check": "",
     "policy explain": "calculator {}",
     "policy replay": "",
     "policy shadow": "",
     "policy test": "",
+    "ps": "",
     "tasks add": f"'{TASK}'",
     "tasks from-runs": "--dry-run",
     "tasks list": "",
@@ -48,6 +54,7 @@ HERE = {
     "tools show": "calculator",
     "tools swap": "",
     "traces diff": "aaaa bbbb",
+    "traces forget": "@last",
     "traces import": "chat.jsonl",
     "traces list": "",
     "traces search": "apples",
@@ -61,12 +68,15 @@ ELSEWHERE = {
     "approvals grant": "tests/runtime/test_approvals.py",
     "approvals refuse": "tests/runtime/test_approvals.py",
     "eval": "tests/e2e/test_models.py",
+    "chat": "tests/faults/test_f14_together.py",
     "doctor": "tests/runtime/test_doctor.py",
     "models add": "tests/e2e/test_models.py",
     "models promote": "tests/e2e/test_models.py",
     "models rollback": "tests/e2e/test_models.py",
     "models show": "tests/e2e/test_models.py",
     "run": "tests/e2e/test_models.py",
+    "restore": "tests/runtime/test_cli_all_verbs.py",
+    "stop": "tests/e2e/test_serve.py",
     "tools accept": "tests/tools/test_tools_command.py",
     "tools rollback": "tests/runtime/test_tool_swaps.py",
     "traces replay": "tests/e2e/test_models.py",
@@ -74,7 +84,7 @@ ELSEWHERE = {
 LONG = {"bench", "demo", "lab", "nightly", "train"}
 """Take minutes and more: their own tests read what they came to."""
 
-NO_RESULT = {"serve", "completion", "traces export"}
+NO_RESULT = {"completion", "nightly install-timer", "nightly remove-timer", "serve", "traces export", "tui"}
 
 
 class Verb(NamedTuple):
@@ -122,6 +132,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store = Store.open(home.traces)
     record(store, "aaaa111122223333", header("Count apples"), calls=(("calculator", OK),))
     record(store, "bbbb111122223333", header("Count pears"))
+    said = Outcome(label=OutcomeLabel.FAILURE, source=OutcomeSource.PERSON, who=getpass.getuser())
+    store.add_outcome("bbbb111122223333", said)
     store.close()
     return project.root
 
@@ -161,6 +173,13 @@ def test_json_of_a_verb_is_one_value(path: str) -> None:
     done = koboshi(*path.split(), *_words(HERE[path]), "--json")
     assert done.exit_code in (0, 1), done.output
     json.loads(done.stdout)
+
+
+def test_a_backup_is_restored_into_another_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert koboshi("backup", "kept").exit_code == 0
+    monkeypatch.setenv("KOBOSHI_HOME", str(tmp_path / "again"))
+    json.loads(koboshi("restore", "kept", "--json").stdout)
+    assert len(json.loads(koboshi("traces", "list", "--json").stdout)) == 2
 
 
 def test_a_bare_noun_lists() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .completing import MODEL
 from .context import echo_json, load_config_here, open_home, progress, project_dir
 from .trust import ask_for_trust
 
@@ -20,7 +21,9 @@ _LABELS = {"/good": "success", "/bad": "failure"}
 
 
 @click.command()
-@click.option("--model", metavar="REF", help="current, previous, base, a name or a hash; default the project's.")
+@click.option(
+    "--model", type=MODEL, metavar="REF", help="current, previous, base, a name or a hash; default the project's."
+)
 @click.option("--temperature", type=click.FloatRange(0), help="0 takes the likeliest token; default [run] temperature.")
 @click.option("--seed", type=int, help="The same seed gives the same answers; default [run] seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an answer.")

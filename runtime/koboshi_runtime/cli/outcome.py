@@ -51,7 +51,7 @@ def set_outcome(run: str, label: str, why: str, who: str | None, as_json: bool) 
 
 
 @outcome.command()
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--who", default=None, help="Who takes it back, default the user's name.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def undo(run: str, who: str | None, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import click
 
 from koboshi_tools import UsageError
 
+from .completing import MODEL
 from .context import load_config_here, open_home, progress, project_dir
 from .trust import ask_for_trust
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--host", metavar="ADDRESS", help="A loopback address; default [serve] host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 takes a free one; default [serve] port.")
-@click.option("--model", metavar="REF", help="current, previous, base, a name or a hash; default the project's.")
+@click.option(
+    "--model", type=MODEL, metavar="REF", help="current, previous, base, a name or a hash; default the project's."
+)
 @click.option("--unit", is_flag=True, help="Print a systemd unit that serves this project, and serve nothing.")
 @click.option("--mcp", is_flag=True, help="Speak the Model Context Protocol on standard input and output instead.")
 def serve(host: str | None, port: int | None, model: str | None, unit: bool, mcp: bool) -> None:
