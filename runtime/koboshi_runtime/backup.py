@@ -7,7 +7,7 @@ appears whole or not at all.
 Restoring makes a home where there is none. Every file is hashed while it is copied and the store is read whole before
 the home gets its name; a backup that holds anything else than what it names is refused.
 
-Not copied: `run/`, which nothing outlives a reboot in, locks, and what a killed writer left behind.
+Not copied: `run/`, in which nothing outlives a reboot, tokens, locks, and what a killed writer left behind.
 """
 
 import os

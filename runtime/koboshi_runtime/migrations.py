@@ -292,7 +292,24 @@ def m009_runs_by_model(db: Database) -> None:
     db.execute(_BY_MODEL)
 
 
-SCHEMA_VERSION = 9
+_OVERVIEW = """
+DROP VIEW run_overview;
+CREATE VIEW run_overview AS
+SELECT r.run_id, r.created_at, r.purpose, r.split, r.status, coalesce(m.name, r.model_hash) AS model,
+  coalesce(o.label, 'unknown') AS outcome, o.source AS outcome_source, r.end_reason, r.task_id,
+  (SELECT count(*) FROM steps s WHERE s.run_id = r.run_id) AS steps,
+  (SELECT count(*) FROM tool_calls c WHERE c.run_id = r.run_id) AS tool_calls, r.prompt, r.answer, r.imported
+FROM runs r LEFT JOIN models m USING (model_hash) LEFT JOIN current_outcomes o USING (run_id);
+"""
+
+
+@migrations()
+def m010_overview(db: Database) -> None:
+    """Say of each run in the overview where it was read from, if no model here made it."""
+    _run_script(db, _OVERVIEW)
+
+
+SCHEMA_VERSION = 10
 """The number of migrations: what `PRAGMA user_version` says of a file that this koboshi wrote."""
 
 

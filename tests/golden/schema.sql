@@ -74,12 +74,6 @@ END;
 CREATE TABLE thread_state (
   run_id TEXT PRIMARY KEY REFERENCES runs (run_id) ON DELETE CASCADE, state BLOB NOT NULL, updated_at TEXT NOT NULL
 );
-CREATE VIEW run_overview AS
-SELECT r.run_id, r.created_at, r.purpose, r.split, r.status, coalesce(m.name, r.model_hash) AS model,
-  coalesce(o.label, 'unknown') AS outcome, o.source AS outcome_source, r.end_reason, r.task_id,
-  (SELECT count(*) FROM steps s WHERE s.run_id = r.run_id) AS steps,
-  (SELECT count(*) FROM tool_calls c WHERE c.run_id = r.run_id) AS tool_calls, r.prompt, r.answer
-FROM runs r LEFT JOIN models m USING (model_hash) LEFT JOIN current_outcomes o USING (run_id);
 CREATE VIEW calls AS
 SELECT c.run_id, c.step_index, c.call_index, coalesce(m.name, r.model_hash) AS model, r.purpose, c.tool, c.arguments,
   coalesce(c.transport, 'in_doubt') AS transport, c.tool_verdict, c.output, c.seconds, c.intent_at, c.result_at,
@@ -204,3 +198,9 @@ CREATE TRIGGER run_tools_follow_calls AFTER INSERT ON tool_calls BEGIN
 END;
 CREATE INDEX runs_listed ON runs (id, purpose, split, status, model_hash);
 CREATE INDEX runs_by_model ON runs (model_hash, purpose);
+CREATE VIEW run_overview AS
+SELECT r.run_id, r.created_at, r.purpose, r.split, r.status, coalesce(m.name, r.model_hash) AS model,
+  coalesce(o.label, 'unknown') AS outcome, o.source AS outcome_source, r.end_reason, r.task_id,
+  (SELECT count(*) FROM steps s WHERE s.run_id = r.run_id) AS steps,
+  (SELECT count(*) FROM tool_calls c WHERE c.run_id = r.run_id) AS tool_calls, r.prompt, r.answer, r.imported
+FROM runs r LEFT JOIN models m USING (model_hash) LEFT JOIN current_outcomes o USING (run_id);
