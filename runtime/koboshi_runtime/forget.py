@@ -50,7 +50,7 @@ class Forgotten(Frozen):
 
 
 def forget(home: Home, store: Store, run_id: str, *, who: str, why: str = "") -> Forgotten:
-    """Forget a run that has ended. Raises UsageError for one that is going on, StoreError.
+    """Forget a run that has ended; `store` is closed by it. Raises UsageError for a run that is going on, StoreError.
 
     A crash in the middle is mended by calling it again: the row of the run goes last.
     """
