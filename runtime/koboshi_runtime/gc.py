@@ -1,9 +1,9 @@
 """Keep a home within its disk budget: what may go, in which order, and what never does.
 
-Leftovers of killed processes always go. Everything else goes only while the home is over `[disk] budget_gb`, what is
-made again most cheaply first: prompt beginnings, copies of the store from before migrations, working files of
-trainings, thread state and texts of old runs that were made to learn or to measure, retired and old candidate models,
-rows of datasets, F16 masters.
+Leftovers and scratch copies of killed processes always go. Everything else goes only while the home is over
+`[disk] budget_gb`, what is made again most cheaply first: prompt beginnings, copies of the store from before
+migrations, working files of trainings, thread state and texts of old runs that were made to learn or to measure,
+retired and old candidate models, rows of datasets, F16 masters.
 
 Never deleted: the current and the previous model and what they were made from, anything that a person did or judged
 (`work` runs, labels, approvals), prompts and outcomes of any run, manifests of datasets, reports, trust. While a
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from koboshi_tools import Frozen
@@ -26,6 +27,7 @@ from .forget import ROWS_FILE
 from .home import Home
 from .model_manifest import ModelState
 from .registry import ModelEntry, Registry
+from .scratch import stale_copies
 from .store import Store
 from .store_prune import delete_texts, delete_thread_state, rebuild
 
@@ -165,6 +167,8 @@ def _leftovers(home: Home) -> Iterator[_Candidate]:
     for folder in (home.models, home.datasets, home.runs, home.reports, home.trust):
         found += folder.glob(f"{TEMPORARY}*")
     yield from _files("leftover", home, [p for p in sorted(found) if p.lstat().st_mtime < old], always=True)
+    for folder in sorted(stale_copies()):
+        yield _Candidate("scratch copy", str(folder), _bytes(folder), partial(shutil.rmtree, folder), always=True)
 
 
 def _trainings(home: Home) -> Iterator[Path]:

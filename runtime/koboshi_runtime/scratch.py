@@ -36,12 +36,18 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _remove_stale() -> None:
+def stale_copies() -> Iterator[Path]:
+    """Yield the folders of copies of ours whose process was killed; anyone may remove them."""
     for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
         # Another process may be removing the same folder, and a folder of another user is not ours to remove.
         with suppress(OSError):
             if lock.parent.lstat().st_uid == os.geteuid() and _is_free(lock):
-                shutil.rmtree(lock.parent)
+                yield lock.parent
+
+
+def _remove_stale() -> None:
+    for folder in stale_copies():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_free(lock: Path) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.model_manifest import GateProof
 from koboshi_runtime.records import Purpose
 from koboshi_runtime.registry import Registry
+from koboshi_runtime.scratch import scratch_copy
 from koboshi_runtime.store import Store
 from koboshi_tools import KoboshiError
 
@@ -26,7 +28,9 @@ TEXT = "spoken words " * 50
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    # Where scratch copies are looked for: not among those of the tests beside this one.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return open_home(path=tmp_path / "home")
 
 
@@ -76,6 +80,18 @@ def test_a_home_within_its_budget_loses_leftovers_only(home: Home) -> None:
     assert [item.path for item in swept.items if item.goes] == ["models/.tmp-half"]
     assert (home.models / ".tmp-alive").exists()
     assert swept.fits
+
+
+def test_a_scratch_copy_goes_when_its_process_is_gone(home: Home, tmp_path: Path) -> None:
+    (source := tmp_path / "source").mkdir()
+    put(tmp_path / "koboshi-scratch-dead" / "lock", 0)
+    put(tmp_path / "koboshi-scratch-dead" / "workspace" / "file", 1000)
+    with scratch_copy(source) as alive:
+        put(tmp_path / "koboshi-scratch-late" / "lock", 10)
+        swept = sweep(home, budget_bytes=10**9, keep_days=30, dry_run=False)
+        assert [(item.what, item.bytes, item.goes) for item in swept.items] == [("scratch copy", 10, True)]
+        assert alive.exists()
+    assert sorted(path.name for path in tmp_path.glob("koboshi-scratch-*")) == []
 
 
 def test_what_is_made_again_most_cheaply_goes_first(home: Home) -> None:
