@@ -11,11 +11,13 @@ overwritten blocks.
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from koboshi_tools import Frozen, UsageError
+from koboshi_tools import Frozen, KoboshiError, UsageError
 
+from .files import try_locked
 from .home import Home
 from .ids import utc_now
 from .records import RunStatus, Trajectory
@@ -26,6 +28,9 @@ from .store_prune import delete_run
 
 ROWS_FILE = "rows.jsonl.gz"
 """The rows of a dataset; without them its manifest still says which runs it held."""
+
+TRAINING_LOCKS = ("train.lock", "nightly.lock")
+"""Who trains, or makes a night, holds one of these in `run/`."""
 
 _QUOTED = 20
 """Characters of a text that show a report to quote it; shorter ones stand in reports by chance."""
@@ -50,15 +55,26 @@ class Forgotten(Frozen):
 
 
 def forget(home: Home, store: Store, run_id: str, *, who: str, why: str = "") -> Forgotten:
-    """Forget a run that has ended; `store` is closed by it. Raises UsageError for a run that is going on, StoreError.
+    """Forget a run that has ended; `store` is closed by it.
 
-    A crash in the middle is mended by calling it again: the row of the run goes last.
+    Raises UsageError for a run that is going on, KoboshiError while a training or a night runs, which may be learning
+    from it, StoreError. A crash in the middle is mended by calling it again: the row of the run goes last.
     """
     trajectory = store.trajectory(run_id)
     if trajectory.end is None or trajectory.end.status is RunStatus.RUNNING:
         raise UsageError(
             f"run {run_id} has not ended", hint=f"End it first: koboshi run --resume {run_id}, or interrupt it."
         )
+    with ExitStack() as stack:
+        if not all([stack.enter_context(try_locked(home.run / name)) for name in TRAINING_LOCKS]):
+            raise KoboshiError(
+                "a training runs, and may be learning from the run", hint="Forget it when that has ended."
+            )
+        return _forget(home, store, trajectory, who=who, why=why)
+
+
+def _forget(home: Home, store: Store, trajectory: Trajectory, *, who: str, why: str) -> Forgotten:
+    run_id = trajectory.run_id
     datasets = tuple(_datasets_with(home, run_id))
     learnt = _models_of(home, store, {str(manifest.get("dataset_hash")) for _, manifest in datasets})
     removed = [folder / ROWS_FILE for folder, _ in datasets if (folder / ROWS_FILE).exists()]

@@ -23,7 +23,7 @@ from pathlib import Path
 from koboshi_tools import Frozen
 
 from .files import TEMPORARY, try_locked
-from .forget import ROWS_FILE
+from .forget import ROWS_FILE, TRAINING_LOCKS
 from .home import Home
 from .model_manifest import ModelState
 from .registry import ModelEntry, Registry
@@ -90,7 +90,7 @@ class _Candidate:
 def sweep(home: Home, *, budget_bytes: int, keep_days: float, dry_run: bool) -> Swept:
     """Delete what may go until the home fits, or say what would. Raises StoreError, KoboshiError."""
     with ExitStack() as stack:
-        free = [stack.enter_context(try_locked(home.run / name)) for name in ("train.lock", "nightly.lock")]
+        free = [stack.enter_context(try_locked(home.run / name)) for name in TRAINING_LOCKS]
         before = sum(sizes(home).values())
         found = list(_candidates(home, keep_days, training=not all(free)))
         left, items, pruned = before, [], False

@@ -15,6 +15,7 @@ from tests.runtime.store_samples import header, record
 from tests.runtime.trace_samples import trajectory
 
 from koboshi_runtime.cli import main
+from koboshi_runtime.files import locked
 from koboshi_runtime.forget import Forgotten, forget
 from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.ids import prompt_hash, utc_now
@@ -25,7 +26,7 @@ from koboshi_runtime.records import Split
 from koboshi_runtime.registry import Registry
 from koboshi_runtime.store import Store
 from koboshi_runtime.store_codecs import unpack_ids
-from koboshi_tools import UsageError, hash_bytes
+from koboshi_tools import KoboshiError, UsageError, hash_bytes
 
 WORDS = ("Plumtreeville", "Quincewords", "Raspberrykey", "Sorrelanswer", "Tansythought")
 
@@ -139,6 +140,13 @@ def test_a_run_that_goes_on_is_not_forgotten(home: Home, store: Store) -> None:
     record(store, "a" * 16, header(), end=None)
     with pytest.raises(UsageError, match="has not ended"):
         forget(home, store, "a" * 16, who="me")
+
+
+def test_while_a_training_runs_nothing_is_forgotten(home: Home, store: Store) -> None:
+    record(store, "a" * 16, header())
+    with locked(home.run / "train.lock"), pytest.raises(KoboshiError, match="a training runs"):
+        forget(home, store, "a" * 16, who="me")
+    assert store.trajectory("a" * 16).header.prompt
 
 
 def test_what_was_forgotten_is_not_imported_again(home: Home, store: Store) -> None:
