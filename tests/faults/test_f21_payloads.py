@@ -96,7 +96,7 @@ def test_no_list_shows_a_payload_raw(home: Path, arguments: tuple[str, ...]) -> 
 
 
 def test_no_run_shows_a_payload_raw_whole_or_explained(home: Path) -> None:
-    for number in range(0, len(PAYLOADS), 4):
+    for number in range(0, len(PAYLOADS), 8):
         shown = _shown(home, "traces", "show", f"run{number:013}", "--full")
         shown += _shown(home, "why", f"run{number:013}")
         assert _acting(shown) == [], PAYLOADS[number]

@@ -92,7 +92,7 @@ class Collector(BaseHTTPRequestHandler):
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     server = HTTPServer(("127.0.0.1", 0), Collector)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     Collector.taken.clear()
     yield f"http://127.0.0.1:{server.server_port}/v1/traces"
     server.shutdown()
