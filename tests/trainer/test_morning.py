@@ -82,6 +82,10 @@ def _printed(morning: Morning) -> str:
             "Got up wiser: 61 → 80 % on 100 unseen tasks; undo: `koboshi models rollback`",
         ),
         (
+            {"kind": Kind.PROMOTED, "verdict": _verdict(61, 80), "refused_before": 2},
+            "Got up wiser: 61 → 80 % on 100 unseen tasks; refused 2 before it; undo: `koboshi models rollback`",
+        ),
+        (
             {"kind": Kind.REFUSED, "verdict": _verdict(61, 60), "reasons": ("the candidate is not better",)},
             "Stayed as it was: 61 → 60 % on 100 unseen tasks; refused shop: the candidate is not better",
         ),

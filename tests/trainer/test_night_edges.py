@@ -105,7 +105,7 @@ def test_how_long_a_night_takes_is_known_from_the_last_one_that_trained(workshop
     cost = done.cost.model_copy(update={"seconds": {"fit": 7200.0, "gate": 3600.0}})
     result = done.model_dump(mode="json") | {"learnt": learnt, "cost": cost.model_dump(mode="json")}
     store.finish_job(store.start_job(JOB, {"night_id": "n"}), JobStatus.REFUSED, result)
-    run_night(workshop, PLAN)
+    assert run_night(workshop, PLAN).refused_before == 1
     assert expected_s(store, 200) == 2 * 7200 + 3600
     refuse_too_long(store, 200, NightlySettings(longest_h=6))
     with pytest.raises(NoRoomError, match=r"about 5.0 h, and \[nightly\] longest_h is 4"):

@@ -61,7 +61,8 @@ class Morning(Frozen):
     `candidate` is the model that was trained, `reasons` why it was refused or why there was no night, `tried` the
     night's own rollouts by outcome, `disk` the bytes of each part of the home, and `seen` the number of the newest
     label that was learnt from. `watch` is how the live model stood when the night began, `went_back` whether the watch
-    took it out since the last night.
+    took it out since the last night; `refused_before` counts the nights since the last promotion whose candidate was
+    refused.
     """
 
     night_id: str
@@ -76,6 +77,7 @@ class Morning(Frozen):
     notes: tuple[str, ...] = ()
     watch: str | None = None
     went_back: bool = False
+    refused_before: int = 0
     learnt: Learnt | None = None
     verdict: GateVerdict | None = None
     tried: dict[str, int]
@@ -94,7 +96,8 @@ class Morning(Frozen):
         reason = self.reasons[0] if self.reasons else ""
         match self.kind:
             case Kind.PROMOTED:
-                return f"Got up wiser{_measured(self.verdict)}; undo: `{UNDO}`"
+                refused = f"; refused {self.refused_before} before it" if self.refused_before else ""
+                return f"Got up wiser{_measured(self.verdict)}{refused}; undo: `{UNDO}`"
             case Kind.REFUSED:
                 return (
                     f"Stayed as it was{_measured(self.verdict)}; refused {self.candidate or 'the candidate'}: {reason}"

@@ -13,6 +13,7 @@ from .gate_values import GateVerdict
 from .morning import Cost, Kind, Learnt, Morning, counted
 
 _MB = 1_000_000
+_SHOWN_BYTES = 50_000  # what is less would be shown as nothing
 
 
 def headline(morning: Morning) -> str:
@@ -98,7 +99,7 @@ def _cost(cost: Cost) -> Block:
 
 
 def _disk(disk: Mapping[str, int]) -> Block:
-    rows = [(plain(part), f"{size / _MB:.1f} MB") for part, size in disk.items()]
+    rows = [(plain(part), f"{size / _MB:.1f} MB") for part, size in disk.items() if size >= _SHOWN_BYTES]
     rows.append(("all", f"{sum(disk.values()) / _MB:.1f} MB"))
     return Block("Disk", columns=("part of the home", "size"), rows=tuple(rows))
 

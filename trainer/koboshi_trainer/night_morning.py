@@ -2,9 +2,11 @@
 
 import resource
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from koboshi_runtime.ids import utc_now
 from koboshi_runtime.registry import short
+from koboshi_runtime.store import Store
 from koboshi_runtime.watch import Watch
 from koboshi_tools import Frozen, KoboshiError
 
@@ -13,7 +15,7 @@ from .methods import Method
 from .morning import Cost, Kind, Learnt, Morning, disk_of
 from .night_place import Night
 from .pipeline import TrainResult
-from .readiness import readiness
+from .readiness import JOB, readiness
 from .workshop import Workshop
 
 
@@ -57,12 +59,20 @@ def morning_of(
         verdict=trained.verdict if trained else None,
         watch=found.watch.text if found.watch else None,
         went_back=found.watch is not None and found.watch.rolled_back,
+        refused_before=_refused_before(workshop.store),
         tried=found.tried,
         labels=readiness(workshop.store, workshop.settings.nightly, seen=seen),
         cost=_cost(night),
         disk=disk_of(workshop.home),
         seen=seen,
     )
+
+
+def _refused_before(store: Store) -> int:
+    """Count the refusals since the last night that promoted."""
+    ends = [str(job.result["kind"]) for job in store.jobs(JOB) if job.result and "kind" in job.result]
+    since = list(takewhile(lambda kind: kind != Kind.PROMOTED, ends))
+    return since.count(Kind.REFUSED)
 
 
 def _live(workshop: Workshop) -> str:
