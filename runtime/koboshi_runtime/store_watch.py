@@ -13,6 +13,10 @@ COUNTED = 1000
 more of how work changed than of the swap."""
 
 
+_LOOKED_AT = 10_000
+"""Runs of each side that are looked at for judged ones, so that a store with few labels is not read whole."""
+
+
 class Group(NamedTuple):
     """The runs of a project, or those of them that called a tool."""
 
@@ -38,10 +42,11 @@ _COUNTS = """count(DISTINCT judged.run_id) AS total,
 
 
 def _judged(newest: bool) -> str:
-    return f"""SELECT r.run_id, r.project, {JUDGED} AS label
-  FROM runs r INDEXED BY runs_by_model WHERE r.model_hash = :model AND r.purpose = 'work' AND NOT r.demonstration
-    AND {JUDGED} IN ('success', 'failure')
-  ORDER BY r.id {"DESC" if newest else "ASC"} LIMIT :limit"""
+    order = "DESC" if newest else "ASC"
+    return f"""SELECT r.run_id, r.project, {JUDGED} AS label FROM (
+    SELECT id, run_id, project, demonstration FROM runs INDEXED BY runs_by_model
+    WHERE model_hash = :model AND purpose = 'work' ORDER BY id {order} LIMIT {_LOOKED_AT}
+  ) r WHERE NOT r.demonstration AND {JUDGED} IN ('success', 'failure') ORDER BY r.id {order} LIMIT :limit"""
 
 
 def _group(row: sqlite3.Row) -> Group:

@@ -174,7 +174,7 @@ def test_the_runs_of_a_model_are_found_by_an_index_and_not_sorted(store: Store) 
         count_outcomes(db, "sha256:m", newest=False)
         db.set_trace_callback(None)
         plan = _plan(db, next(sql for sql in seen if "runs_by_model" in sql))
-    assert any("SEARCH r USING INDEX runs_by_model" in line for line in plan)
+    assert any("SEARCH runs USING INDEX runs_by_model" in line for line in plan)
 
 
 def _plan(db: sqlite3.Connection, sql: str) -> list[str]:
