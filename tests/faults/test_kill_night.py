@@ -114,10 +114,13 @@ def test_of_two_nights_at_once_one_leaves_cleanly_and_says_who_is_at_work(begun:
     for told in first.stderr:
         if told.startswith("fit:"):
             break
+    # Held where it stands: a night on a tiny model would be over before the second had started.
+    os.kill(first.pid, signal.SIGSTOP)
     second = place.koboshi("nightly", "run")
     assert (second.returncode, second.stdout) == (1, "")
     assert f"a night is at work already: process {first.pid}, for {place.project}, at " in second.stderr
     assert json.loads(place.koboshi("nightly", "status", "--json").stdout)["at_work"]["pid"] == first.pid
+    os.kill(first.pid, signal.SIGCONT)
     out, _ = first.communicate(timeout=300)
     assert first.returncode == 0
     assert json.loads(out)["kind"] == "promoted"
