@@ -189,7 +189,7 @@ async def visible_ids(model: Model, reply: Reply) -> tuple[int, ...]:
 
 async def revive(run_id: str, plan: RunPlan, model: Model, store: Store, trajectory: Trajectory) -> LiveRun:
     """Return a run as it stood at its last commit; `calls` are all that have a result, those of the last turn too."""
-    live = LiveRun(run_id, plan, model, store, RunRecorder(store, run_id, plan.watch), resumed=True)
+    live = LiveRun(run_id, plan, model, store, store.recorder(run_id, plan.watch), resumed=True)
     live.thread_state = store.thread_state(run_id)
     if not trajectory.turns:
         await live.open()

@@ -40,7 +40,7 @@ from .records import (
     verdict_of,
 )
 from .scratch import scratch_copy
-from .store import RunRecorder, Store
+from .store import Store
 from .store_owner import hold
 from .store_recorder import Watch
 from .tasks import Task, offered_tools
@@ -132,7 +132,7 @@ class Runner:
         header = header.model_copy(update={"parent_run_id": dialogue.run_id if dialogue else None})
         with self._workspace(task, header) as workspace:
             plan = replace(self._plan(task, header, workspace, given), earlier=dialogue.said if dialogue else None)
-            live = LiveRun(run_id, plan, live_model, self.store, RunRecorder(self.store, run_id, plan.watch))
+            live = LiveRun(run_id, plan, live_model, self.store, self.store.recorder(run_id, plan.watch))
             live.recorder.start(plan.header)
             await live.open()
             with hold(run_id):
@@ -226,7 +226,7 @@ class Runner:
 
     async def _interrupt(self, live: LiveRun, *, stored: bool) -> None:
         """Store that a run was interrupted, and nothing that its stored thread state does not know of."""
-        recorder = RunRecorder(self.store, live.run_id)
+        recorder = self.store.recorder(live.run_id)
         if not stored:
             recorder.start(live.plan.header)
         recorder.status(RunStatus.INTERRUPTED)

@@ -34,7 +34,7 @@ from .store_errors import SchemaTooNewError, StoreError, StoreRuleError, transla
 from .store_lock import write_lock
 from .store_owner import is_alive, this_process
 from .store_queue import count_unlabelled, label_queue
-from .store_recorder import RunRecorder
+from .store_recorder import RunRecorder, Watch
 from .store_rows import CheckReport, JobRow, JobStatus, ModelRow, QueueRow, RunFilter, RunRow, SearchHit
 from .store_runs import list_runs
 from .store_write import TRANSITIONS, Statement
@@ -93,6 +93,10 @@ class Store:
         if self._writer is None:
             raise StoreError(f"The trace store {self.path} was opened for reading only.")
         return self._writer.submit(statements)
+
+    def recorder(self, run_id: str, watch: Watch | None = None) -> RunRecorder:
+        """Return what a run records by; `watch` is told each event before it is stored."""
+        return RunRecorder(self, run_id, watch)
 
     def start_run(self, run_id: str, header: RunHeader) -> Future[None]:
         """Queue the opening of a run."""

@@ -24,8 +24,7 @@ from .home import Home
 from .machine import describe
 from .packs import PACKS, load_pack
 from .registry import ModelEntry
-from .worker.agreement import Agreement
-from .worker.pace import Pace
+from .worker.facts import Agreement, Pace
 from .workermodel import WorkerSettings
 
 _FILE = "tuned.json"

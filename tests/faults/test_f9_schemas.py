@@ -78,7 +78,7 @@ def fitting(dice, keyword, depth):
 @pytest.fixture(scope="module")
 def grammars(smollm2_gguf):
     start_backend()
-    return Grammars.of(Vocabulary(load_vocabulary(smollm2_gguf)))
+    return Grammars(Vocabulary(load_vocabulary(smollm2_gguf)))
 
 
 def written(grammars, tool, dice):

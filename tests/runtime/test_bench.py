@@ -1,17 +1,25 @@
 """The measuring itself: what is compared with what, what the yardstick decodes, and what a rival is held to."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from koboshi_runtime.bench.figures import BenchReport, figures_of, success_rates
+from koboshi_runtime.bench.figures import BenchReport, costs_of, figures_of, success_rates
 from koboshi_runtime.bench.grammar import call_schema, spoken, tagged
+from koboshi_runtime.bench.own import decoded_again
 from koboshi_runtime.bench.plan import RunTokens, SideResult, TurnTokens
 from koboshi_runtime.bench.plot import bars, write_png
 from koboshi_runtime.bench.raw import _chunks, common_beginning
+from koboshi_runtime.bench.start import first_token_s
 from koboshi_runtime.formats import tool_format
+from koboshi_runtime.home import open_home
 from koboshi_runtime.machine import describe
+from koboshi_runtime.model import FinishReason, Reply
+from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.records import Segment, SegmentKind, TurnKind, TurnRecord
+from koboshi_runtime.store import Store
 from koboshi_tools import ToolSpec
 
 
@@ -31,20 +39,21 @@ def report(pairs):
         tasks=10,
         jobs=4,
         pairs=len(pairs),
-        figures=figures_of(pairs),
+        figures=figures_of(pairs, 4),
+        costs=costs_of(pairs, None),
         success_rates=success_rates(pairs),
         missing={},
     )
 
 
 def test_a_ratio_is_the_median_over_rounds_so_that_one_busy_round_does_not_decide():
-    raw, plain = figures_of([pair(10, 9, 40), pair(100, 9, 40), pair(10, 9, 40)])
+    raw, plain = figures_of([pair(10, 9, 40), pair(100, 9, 40), pair(10, 9, 40)], 4)
     assert (raw.rival, raw.unit, raw.ratio, raw.met) == ("raw", "sampled tokens/s", 0.9, True)
     assert (plain.rival, plain.unit, plain.ratio, plain.met) == ("plain", "tasks/s", 4.0, True)
 
 
 def test_a_target_that_is_not_reached_is_said_to_be_missed():
-    (_, plain) = figures_of([pair(10, 9, 20)])
+    (_, plain) = figures_of([pair(10, 9, 20)], 4)
     assert (plain.ratio, plain.target, plain.met) == (2.0, 3.0, False)
 
 
@@ -95,3 +104,66 @@ def test_a_png_is_drawn(tmp_path):
     write_png(report([pair(10, 5, 40)]), path)
     data = np.frombuffer(path.read_bytes()[:8], dtype=np.uint8)
     assert data.tolist() == [137, 80, 78, 71, 13, 10, 26, 10]
+
+
+def test_one_run_alone_is_held_to_other_targets():
+    raw, plain = figures_of([pair(10, 9, 40)], 1)
+    assert (raw.target, raw.met) == (0.95, False)
+    assert (plain.target, plain.met) == (None, None)
+
+
+def test_a_side_that_takes_something_away_may_be_slower_by_so_much_at_most():
+    sides = {"koboshi": result("koboshi", 10), "no-store": result("no-store", 9.9), "free": result("free", 9)}
+    free, without = figures_of([sides], 4)
+    assert (free.unit, free.ratio, free.met) == ("ms a token", 1.111, False)
+    assert (without.unit, without.ratio, without.met) == ("s in all", 1.01, True)
+
+
+def test_costs_are_those_of_the_worst_round():
+    rounds = [
+        {"koboshi": result("koboshi", 10).model_copy(update={"again": again, "memory_growth": grown})}
+        for again, grown in ((0, 1.02), (3, 1.01))
+    ]
+    first, again, memory = costs_of(rounds, 1.1)
+    assert (first.value, first.met) == (1.1, True)
+    assert (again.value, again.met) == (3, False)
+    assert (memory.value, memory.met) == (1.02, True)
+
+
+def turn(index, new, reply, reused, *, in_context=True):
+    segment = Segment(kind=SegmentKind.USER, ids=new, text="")
+    count = len(reply)
+    written = Reply(
+        ids=reply,
+        sampled=(True,) * count,
+        raw_logprobs=(0.0,) * count,
+        behaviour_logprobs=(0.0,) * count,
+        text="",
+        finish=FinishReason.STOP,
+        reused_tokens=reused,
+    )
+    kind = TurnKind.CALL if in_context else TurnKind.INVALID
+    return TurnRecord(index=index, segments=(segment,), reply=written, kind=kind, in_context=in_context)
+
+
+@pytest.mark.parametrize(("reused", "again"), [(5, 0), (4, 1), (0, 5)])
+def test_what_stood_in_the_cache_is_not_to_be_decoded_again(reused, again):
+    turns = (turn(0, (1, 2, 3), (4, 5, 6), 0), turn(1, (7, 8), (9,), reused))
+    assert decoded_again(SimpleNamespace(turns=turns)) == again
+
+
+def test_an_invalid_reply_leaves_the_prompt_and_what_stands_before_it_is_still_known():
+    turns = (turn(0, (1, 2, 3), (4, 5, 6), 0, in_context=False), turn(1, (7, 8), (9,), 2))
+    assert decoded_again(SimpleNamespace(turns=turns)) == 1
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_first_token_of_a_new_process_is_timed_in_a_home_of_its_own(tmp_path, smollm2_gguf):
+    users = open_home(path=tmp_path / "users")
+    add_model(users, str(smollm2_gguf), AddSettings())
+    waited = first_token_s(users, "current", "shop", tmp_path)
+    assert 0 < waited < 60
+    runs = Store.read_only(tmp_path / "home" / "traces.db").runs()
+    assert {run.steps for run in runs} == {1}
+    assert Store.read_only(users.traces).runs() == []

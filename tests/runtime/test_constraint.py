@@ -61,7 +61,7 @@ def vocabulary(smollm2_gguf):
 
 @pytest.fixture(scope="module")
 def grammars(vocabulary):
-    return Grammars.of(vocabulary)
+    return Grammars(vocabulary)
 
 
 def write(grammars, guard, lead, dice, most=1500):

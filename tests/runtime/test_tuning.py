@@ -12,9 +12,7 @@ from koboshi_runtime.model_manifest import ModelManifest, ModelState
 from koboshi_runtime.registry import ModelEntry
 from koboshi_runtime.tuning import Trial, Tuned, _write, candidates, choose, worker_settings
 from koboshi_runtime.tuning import _key as key_of
-from koboshi_runtime.worker.agreement import Agreement
-from koboshi_runtime.worker.facts import GgufFacts
-from koboshi_runtime.worker.pace import Pace
+from koboshi_runtime.worker.facts import Agreement, GgufFacts, Pace
 from koboshi_runtime.workermodel import WorkerSettings
 from koboshi_tools import KoboshiError
 

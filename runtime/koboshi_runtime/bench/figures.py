@@ -1,6 +1,7 @@
 """From the results of all sides to the figures of the table: medians over pairs, each beside its rival and target."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from koboshi_tools import Frozen
@@ -10,7 +11,10 @@ from .plan import SideResult
 
 
 class Figure(Frozen):
-    """One line of the table; `ratio` is ours over the rival's, the median over pairs, and `target` its least value."""
+    """One line of the table; `ratio` is ours over the rival's, the median over pairs.
+
+    `target` is the ratio's least value, or with `at_most` its greatest.
+    """
 
     name: str
     unit: str
@@ -19,11 +23,27 @@ class Figure(Frozen):
     theirs: float
     ratio: float
     target: float | None
+    at_most: bool = False
 
     @property
     def met(self) -> bool | None:
         """Whether the ratio reaches the target, None without one."""
-        return None if self.target is None else self.ratio >= self.target
+        if self.target is None:
+            return None
+        return self.ratio <= self.target if self.at_most else self.ratio >= self.target
+
+
+class Cost(Frozen):
+    """A figure that has no rival, and what it may be at most."""
+
+    name: str
+    value: float
+    target: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it stays within the target."""
+        return self.value <= self.target
 
 
 class BenchReport(Frozen):
@@ -36,45 +56,87 @@ class BenchReport(Frozen):
     jobs: int
     pairs: int
     figures: tuple[Figure, ...]
+    costs: tuple[Cost, ...]
     success_rates: dict[str, float]
     missing: dict[str, str]
 
 
-# What is asked of each ratio: a rival in the same run, and how many times its speed is enough.
-_TARGETS = {"raw": 0.85, "server": 2.0, "plain": 3.0}
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How one side is compared. Targets are of one run alone and of many at once; None where nothing is asked."""
+
+    name: str
+    unit: str
+    value: Callable[[SideResult], float]
+    alone: float | None
+    many: float | None
+    at_most: bool = False
 
 
-def figures_of(pairs: Sequence[dict[str, SideResult]]) -> tuple[Figure, ...]:
+# The raw loop finishes no task: it is compared by tokens, rivals that write something else by tasks.
+_KINDS = {
+    "raw": _Kind(
+        "over llama_decode on the same tokens",
+        "sampled tokens/s",
+        lambda side: side.tokens_per_s,
+        alone=0.95,
+        many=0.85,
+    ),
+    "server": _Kind(
+        "over llama.cpp's server, as many slots, grammar", "tasks/s", lambda side: side.runs_per_s, alone=None, many=2.0
+    ),
+    "plain": _Kind(
+        "over a loop on llama_cpp.Llama, grammar", "tasks/s", lambda side: side.runs_per_s, alone=None, many=3.0
+    ),
+    "free": _Kind(
+        "constrained over unconstrained",
+        "ms a token",
+        lambda side: side.ms_a_token,
+        alone=1.05,
+        many=1.05,
+        at_most=True,
+    ),
+    "no-store": _Kind(
+        "with the store over without", "s in all", lambda side: side.wall_s, alone=None, many=1.03, at_most=True
+    ),
+}
+
+
+def figures_of(pairs: Sequence[dict[str, SideResult]], jobs: int) -> tuple[Figure, ...]:
     """Return the figures of `pairs`, each a result for every side of one round; `koboshi` is in all of them."""
-    sides = [side for side in ("raw", "server", "plain") if all(side in pair for pair in pairs)]
-    return tuple(_figure(side, pairs) for side in sides)
+    sides = [side for side in _KINDS if all(side in pair for pair in pairs)]
+    return tuple(_figure(side, pairs, jobs) for side in sides)
 
 
-def _figure(side: str, pairs: Sequence[dict[str, SideResult]]) -> Figure:
-    # The raw loop finishes no task: it is compared by tokens, rivals that write something else by tasks.
-    unit = "sampled tokens/s" if side == "raw" else "tasks/s"
-    ours = [_speed(pair["koboshi"], unit) for pair in pairs]
-    theirs = [_speed(pair[side], unit) for pair in pairs]
+def _figure(side: str, pairs: Sequence[dict[str, SideResult]], jobs: int) -> Figure:
+    kind = _KINDS[side]
+    ours = [kind.value(pair["koboshi"]) for pair in pairs]
+    theirs = [kind.value(pair[side]) for pair in pairs]
     return Figure(
-        name=_NAMES[side],
-        unit=unit,
+        name=kind.name,
+        unit=kind.unit,
         ours=round(median(ours), 3),
         rival=side,
         theirs=round(median(theirs), 3),
         ratio=round(median(one / other for one, other in zip(ours, theirs, strict=True)), 3),
-        target=_TARGETS[side],
+        target=kind.alone if jobs == 1 else kind.many,
+        at_most=kind.at_most,
     )
 
 
-_NAMES = {
-    "raw": "over llama_decode on the same tokens",
-    "server": "over llama.cpp's server, as many slots, grammar",
-    "plain": "over a loop on llama_cpp.Llama, grammar",
-}
-
-
-def _speed(result: SideResult, unit: str) -> float:
-    return result.tokens_per_s if unit == "sampled tokens/s" else result.runs_per_s
+def costs_of(pairs: Sequence[dict[str, SideResult]], first_token_s: float | None) -> tuple[Cost, ...]:
+    """Return what has no rival: the wait for the first token, and the worst round of what koboshi took beside time."""
+    ours = [pair["koboshi"] for pair in pairs]
+    again = [side.again for side in ours if side.again is not None]
+    grown = [side.memory_growth for side in ours if side.memory_growth is not None]
+    costs = []
+    if first_token_s is not None:
+        costs.append(Cost(name="s from shell to first token", value=round(first_token_s, 2), target=1.2))
+    if again:
+        costs.append(Cost(name="tokens decoded again in later turns", value=max(again), target=0))
+    if grown:
+        costs.append(Cost(name="worker memory over empty worker plus KV", value=round(max(grown), 3), target=1.15))
+    return tuple(costs)
 
 
 def success_rates(pairs: Sequence[dict[str, SideResult]]) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Measure koboshi and its rivals on one pack, round after round, every side on the same tasks.
 
 A round begins with koboshi itself, through the runner, its store and its tools, and goes on with each rival in a
-process of its own. The sides of a round are compared with one another only, so that a busy hour moves both alike.
+process of its own, and with koboshi without constraint and without store. The sides of a round are compared with one
+another only, so that a busy hour moves both alike.
 """
 
 import asyncio
@@ -9,29 +10,24 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from koboshi_policies import Policy, policy_layers
-from koboshi_tools import KoboshiError, UsageError, builtin_tools
+from koboshi_tools import KoboshiError, UsageError
 
 from ..machine import describe
 from ..model import Model
 from ..project import load_project
-from ..records import OutcomeLabel, Purpose, Split
-from ..runner import Runner, RunSettings
-from ..store import Store
 from ..tasks import Task, load_tasks
 from ..templates_init import init_project, write_tasks
 from ..workermodel import WorkerModel, WorkerSettings
-from .figures import BenchReport, figures_of, success_rates
-from .plan import BenchPlan, RunTokens, SideResult, TurnTokens
-from .raw import write_runs
+from .figures import BenchReport, costs_of, figures_of, success_rates
+from .own import KOBOSHI, OWN_SIDES, RUNS_FILE, play_own
+from .plan import BenchPlan, SideResult
 
-SIDES = ("raw", "server", "plain")
+SIDES = ("raw", "server", "plain", *OWN_SIDES)
 _MISSING_SERVER = "the package xllamacpp is not installed: pip install 'koboshi[bench]'"
 _SIDE_SECONDS = 3600.0
 
@@ -54,9 +50,13 @@ async def measure(
     *,
     start: Callable[[WorkerSettings], Awaitable[WorkerModel]],
     path: Path,
+    first_token: Callable[[Path], float] | None,
     progress: Callable[[str], None],
 ) -> BenchReport:
-    """Return the report of a measurement. Raises KoboshiError where a side ends without a result."""
+    """Return the report of a measurement. Raises KoboshiError where a side ends without a result.
+
+    `first_token` is given an empty folder and measures a whole `koboshi run` there.
+    """
     missing = {}
     sides = [side for side in settings.sides if side != "server" or find_spec("xllamacpp")]
     if len(sides) < len(settings.sides):
@@ -65,17 +65,22 @@ async def measure(
         place = Path(scratch)
         tasks = _prepare(place, settings)
         worker = replace(settings.worker, parallel=settings.jobs)
+        waited = await asyncio.to_thread(first_token, place) if first_token else None
         pairs = []
         for number in range(settings.pairs):
-            model = await start(worker)
-            plan = _plan(place, settings, path, model)
-            try:
-                pair = {"koboshi": await _koboshi(place / f"round-{number}", plan, model, tasks)}
-            finally:
-                await model.close()
-            _say(progress, number, pair["koboshi"])
-            for side in sides:
-                pair[side] = await asyncio.to_thread(_rival, side, plan, place / f"round-{number}")
+            pair = {}
+            for side in (KOBOSHI, *sides):
+                folder = place / f"round-{number}"
+                if side in {KOBOSHI, *OWN_SIDES}:
+                    # Each on a worker of its own, so that none begins with what another decoded.
+                    model = await start(worker)
+                    plan = _plan(place, settings, path, model)
+                    try:
+                        pair[side] = await play_own(side, folder, plan, model, tasks)
+                    finally:
+                        await model.close()
+                else:
+                    pair[side] = await asyncio.to_thread(_rival, side, plan, folder)
                 _say(progress, number, pair[side])
             pairs.append(pair)
         return BenchReport(
@@ -85,7 +90,8 @@ async def measure(
             tasks=len(tasks),
             jobs=settings.jobs,
             pairs=len(pairs),
-            figures=figures_of(pairs),
+            figures=figures_of(pairs, settings.jobs),
+            costs=costs_of(pairs, waited),
             success_rates=success_rates(pairs),
             missing=missing,
         )
@@ -121,47 +127,11 @@ def _plan(place: Path, settings: BenchSettings, path: Path, model: Model) -> Ben
     )
 
 
-async def _koboshi(folder: Path, plan: BenchPlan, model: Model, tasks: Sequence[Task]) -> SideResult:
-    folder.mkdir()
-    project = load_project(plan.project)
-    policy = Policy.load(policy_layers(project.policies, ()))
-    store = Store.open(folder / "traces.db")
-    runner = Runner(
-        project,
-        policy,
-        builtin_tools(),
-        model,
-        store,
-        RunSettings(purpose=Purpose.BENCH, split=Split.DEV, jobs=plan.jobs),
-    )
-    started = time.perf_counter()
-    results = await runner.run_all(tasks)
-    wall = time.perf_counter() - started
-    runs = [_tokens_of(store, result.run_id) for result in results]
-    store.close()
-    write_runs(folder / "runs.jsonl", runs)
-    return SideResult(
-        side="koboshi",
-        wall_s=wall,
-        runs=len(results),
-        successes=sum(result.outcome is OutcomeLabel.SUCCESS for result in results),
-        tokens=sum(sum(turn.sampled) for run in runs for turn in run.turns),
-    )
-
-
-def _tokens_of(store: Store, run_id: str) -> RunTokens:
-    turns = []
-    for turn in store.trajectory(run_id).turns:
-        new = tuple(token for segment in turn.segments for token in segment.ids)
-        turns.append(TurnTokens(new_ids=new, reply_ids=turn.reply.ids, sampled=turn.reply.sampled))
-    return RunTokens(turns=tuple(turns))
-
-
 def _rival(side: str, plan: BenchPlan, folder: Path) -> SideResult:
     out = folder / f"{side}.json"
     command = [sys.executable, "-m", "koboshi_runtime.bench", side, plan.model_dump_json(), str(out)]
     if side == "raw":
-        command.append(str(folder / "runs.jsonl"))
+        command.append(str(folder / RUNS_FILE))
     done = subprocess.run(
         command, capture_output=True, timeout=_SIDE_SECONDS, check=False, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     )

@@ -39,13 +39,19 @@ class RunTokens(Frozen):
 
 
 class SideResult(Frozen):
-    """What one side did; `tokens` are those it sampled, `wall_s` has no loading in it."""
+    """What one side did; `tokens` are those it sampled, `wall_s` has no loading in it.
+
+    Of koboshi itself also `again`, the tokens that a later turn decoded though an earlier one had, and `memory_growth`,
+    the worker's highest memory over what it held loaded and empty, its KV cache included.
+    """
 
     side: str
     wall_s: float
     runs: int
     successes: int
     tokens: int
+    again: int | None = None
+    memory_growth: float | None = None
 
     @property
     def tokens_per_s(self) -> float:
@@ -56,3 +62,8 @@ class SideResult(Frozen):
     def runs_per_s(self) -> float:
         """Finished runs a second."""
         return self.runs / self.wall_s
+
+    @property
+    def ms_a_token(self) -> float:
+        """Milliseconds for each sampled token."""
+        return 1000 * self.wall_s / self.tokens

@@ -13,9 +13,9 @@ from .completing import MODEL
 from .context import echo_json, load_config_here, open_home, progress, table
 
 if TYPE_CHECKING:
-    from ..bench.figures import BenchReport
+    from ..bench.figures import BenchReport, Figure
 
-_SIDES = ("raw", "server", "plain")
+_SIDES = ("raw", "server", "plain", "free", "no-store")
 
 
 @click.command()
@@ -26,7 +26,9 @@ _SIDES = ("raw", "server", "plain")
 @click.option("--tasks", type=click.IntRange(1), default=32, show_default=True, help="Tasks of each round.")
 @click.option("--pairs", type=click.IntRange(1), default=5, show_default=True, help="Rounds; medians are over them.")
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once; default [worker] parallel.")
-@click.option("--without", type=click.Choice(_SIDES), multiple=True, help="Leave out a rival; may be repeated.")
+@click.option(
+    "--without", type=click.Choice((*_SIDES, "start")), multiple=True, help="Leave out a side; may be repeated."
+)
 @click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw the figures into this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 def bench(**options: Any) -> int:
@@ -35,7 +37,7 @@ def bench(**options: Any) -> int:
     Example: koboshi bench --pack shop --pairs 3
     """
     if set(options["without"]) == set(_SIDES):
-        raise UsageError("no rival is left to measure beside", hint="give --without fewer times")
+        raise UsageError("no side is left to measure beside", hint="give --without fewer times")
     report = asyncio.run(_measure(options))
     if options["png"]:
         from ..bench.plot import write_png
@@ -50,12 +52,13 @@ def bench(**options: Any) -> int:
 
 async def _measure(options: dict[str, Any]) -> "BenchReport":
     from ..bench.measure import BenchSettings, measure
+    from ..bench.start import first_token_s
     from ..registry import Registry
     from ..tuning import worker_settings
     from ..workermodel import WorkerModel, WorkerSettings
 
     home, configured = open_home(), load_config_here().settings
-    entry = Registry(home).resolve(options["model"] or configured.model.ref)
+    entry = Registry(home).resolve(ref := options["model"] or configured.model.ref)
     # Rivals start without anything on disk, and so does koboshi here.
     worker = replace(worker_settings(home, configured, entry), prefixes=None)
     if entry.adapter is not None:
@@ -77,7 +80,8 @@ async def _measure(options: dict[str, Any]) -> "BenchReport":
         sides=[side for side in _SIDES if side not in options["without"]],
         worker=worker,
     )
-    return await measure(settings, start=start, path=entry.path, progress=progress)
+    first = None if "start" in options["without"] else lambda place: first_token_s(home, ref, options["pack"], place)
+    return await measure(settings, start=start, path=entry.path, first_token=first, progress=progress)
 
 
 def _show(report: "BenchReport") -> None:
@@ -88,6 +92,9 @@ def _show(report: "BenchReport") -> None:
         for figure in report.figures
     ]
     table(("figure", "unit", "koboshi", "rival", "ratio", "target"), rows)
+    if report.costs:
+        costs = [(cost.name, f"{cost.value:g}", f"{cost.target:g} {_met(cost.met)}") for cost in report.costs]
+        table(("cost", "koboshi", "at most"), costs)
     click.echo(bars(report))
     rates = ", ".join(f"{side} {rate:.2f}" for side, rate in report.success_rates.items())
     machine = report.machine
@@ -100,5 +107,11 @@ def _show(report: "BenchReport") -> None:
         progress(f"{side} was left out: {why}")
 
 
-def _target(figure: Any) -> str:
-    return "" if figure.target is None else f"{figure.target} {'met' if figure.met else 'missed'}"
+def _target(figure: "Figure") -> str:
+    if figure.target is None:
+        return ""
+    return f"{'at most ' if figure.at_most else ''}{figure.target} {_met(figure.met)}"
+
+
+def _met(met: bool | None) -> str:
+    return "met" if met else "missed"

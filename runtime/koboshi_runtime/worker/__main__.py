@@ -53,7 +53,7 @@ class Server:
     def __init__(self, connection: socket.socket, engine: Engine, prefixes: Prefixes | None) -> None:
         self._connection = connection
         self._engine = engine
-        self._grammars = Grammars.of(engine.vocabulary)
+        self._grammars = Grammars(engine.vocabulary)
         self._scheduler = Scheduler(engine, prefixes)
         self._inbox = wire.Inbox()
         self._followed: set[int] = set()

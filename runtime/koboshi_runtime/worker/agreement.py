@@ -3,17 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from koboshi_tools import Frozen
-
 from ..llama import Engine
-
-
-class Agreement(Frozen):
-    """Over `tokens` places: how often both think the same id the likeliest, and the mean KL divergence, in nats."""
-
-    tokens: int
-    top1: float
-    divergence: float
+from .facts import Agreement
 
 
 def agreement(engine: Engine, reference: Engine, text: str) -> Agreement:

@@ -10,7 +10,8 @@ them.
 """
 
 import json
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -37,30 +38,46 @@ _TAIL_BYTES = 64
 _JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
-@dataclass(slots=True)
 class Grammars:
-    """Compiles grammars for one vocabulary and keeps them by content."""
+    """Compiles grammars for one vocabulary and keeps them by content.
 
-    vocabulary: Vocabulary
-    tokenizer: LLTokenizer
-    _compiled: dict[str, str] = field(default_factory=dict)
+    The tokenizer's tables take some tenths of a second: a thread makes them, and a reply waits for them only when its
+    first call opens.
+    """
 
-    @classmethod
-    def of(cls, vocabulary: Vocabulary) -> "Grammars":
-        """Build the tokenizer tables once; takes some tenths of a second."""
-        return cls(vocabulary, lltokenizer_from_vocab(vocabulary.handle, eos_token=vocabulary.end_ids()))
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._compiled: dict[str, str] = {}
+        self._tables: Future[LLTokenizer] = Future()
+        Thread(target=self._make_tables, name="koboshi-grammars", daemon=True).start()
+
+    @property
+    def tokenizer(self) -> LLTokenizer:
+        """The tables, waited for if need be."""
+        return self._tables.result()
 
     def guard(self, constraint: Constraint) -> "Guard":
         """Return a guard for one reply."""
         found = tool_format(constraint.tool_format)
-        special = self._special(found)
-        key = canonical_json(constraint.model_dump(mode="json"))
-        if key not in self._compiled:
-            self._compiled[key] = _grammar(self, found, constraint, is_special=special is not None)
-        guard = Guard(self, self._compiled[key], trigger=_trigger(found, special), found=found, special=special)
+        guard = Guard(self, constraint, found=found, special=self._special(found))
         if constraint.must_call:
             guard.begin()
         return guard
+
+    def compiled(self, constraint: Constraint, found: ToolFormat) -> str:
+        """Return the grammar of a reply from its first call on."""
+        key = canonical_json(constraint.model_dump(mode="json"))
+        if key not in self._compiled:
+            is_special = self._special(found) is not None
+            self._compiled[key] = _grammar(self, found, constraint, is_special=is_special)
+        return self._compiled[key]
+
+    def _make_tables(self) -> None:
+        try:
+            self._tables.set_result(lltokenizer_from_vocab(self.vocabulary.handle, eos_token=self.vocabulary.end_ids()))
+        except BaseException as error:
+            # Told to every reply that needs the tables.
+            self._tables.set_exception(error)
 
     def _special(self, found: ToolFormat) -> int | None:
         return self.vocabulary.special_id(found.tag) if found.tag else None
@@ -125,12 +142,10 @@ def _lark(
 class Guard:
     """Follows one reply token by token; free until its text opens a call."""
 
-    def __init__(
-        self, grammars: Grammars, grammar: str, *, trigger: str, found: ToolFormat, special: int | None
-    ) -> None:
+    def __init__(self, grammars: Grammars, constraint: Constraint, *, found: ToolFormat, special: int | None) -> None:
         self._grammars = grammars
-        self._grammar = grammar
-        self._trigger = trigger.encode()
+        self._constraint, self._found = constraint, found
+        self._trigger = _trigger(found, special).encode()
         self._at_start = found.at_start
         self._lead = found.lead.encode()
         self._lost = False
@@ -143,7 +158,7 @@ class Guard:
 
     def begin(self) -> None:
         """Have the call begin with the next token; its grammar holds the opening as well."""
-        self._matcher = LLMatcher(self._grammars.tokenizer, self._grammar, log_level=0)
+        self._matcher = self._new_matcher()
 
     @property
     def open(self) -> bool:
@@ -166,6 +181,10 @@ class Guard:
             return []
         return self._forced()
 
+    def _new_matcher(self) -> LLMatcher:
+        grammar = self._grammars.compiled(self._constraint, self._found)
+        return LLMatcher(self._grammars.tokenizer, grammar, log_level=0)
+
     def _forced(self) -> list[int]:
         if self._matcher is None or self._matcher.is_error() or self._matcher.is_stopped():
             return []
@@ -178,8 +197,7 @@ class Guard:
         rest = self._rest_of_opening(token)
         if rest is None:
             return False
-        self.begin()
-        assert self._matcher is not None
+        self._matcher = self._new_matcher()
         tokens = self._grammars.tokenizer.tokenize_bytes(rest) if rest else []
         if self._matcher.try_consume_tokens(tokens) != len(tokens):
             # A token that opened a call and went on against the grammar: the text stays free, and `parse` judges it.

@@ -1,4 +1,4 @@
-"""What koboshi knows of a GGUF file before it runs it. A value only: whoever reads it need not load llama.cpp."""
+"""What is known of a GGUF file: header, pace here, agreement with another. Values only: nothing loads llama.cpp."""
 
 from koboshi_tools import Frozen
 
@@ -20,3 +20,19 @@ class GgufFacts(Frozen):
     block_count: int
     embedding_length: int
     kv_width: int = 0
+
+
+class Agreement(Frozen):
+    """Over `tokens` places: how often both think the same id the likeliest, and the mean KL divergence, in nats."""
+
+    tokens: int
+    top1: float
+    divergence: float
+
+
+class Pace(Frozen):
+    """Medians in milliseconds: a step of one run, and a step of `parallel` runs."""
+
+    one_ms: float
+    many_ms: float
+    parallel: int

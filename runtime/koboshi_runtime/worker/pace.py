@@ -3,9 +3,8 @@
 import time
 from statistics import median
 
-from koboshi_tools import Frozen
-
 from ..llama import Engine
+from .facts import Pace
 
 # As long as the prompt of a few tools, and as far into a run as its second turn.
 _SHARED_TOKENS = 320
@@ -14,14 +13,6 @@ _STEPS = 9
 
 # Any ids do: what a token is changes nothing about its cost.
 _FIRST_ID = 100
-
-
-class Pace(Frozen):
-    """Medians in milliseconds: a step of one run, and a step of `parallel` runs."""
-
-    one_ms: float
-    many_ms: float
-    parallel: int
 
 
 def pace(engine: Engine) -> Pace:
