@@ -31,9 +31,11 @@ def spoken(
 
 
 def _hold_back(text: str, marks: Sequence[str]) -> str:
-    """Return `text` without an end that is the beginning of a mark."""
-    held = max((size for mark in marks for size in range(1, len(mark)) if text.endswith(mark[:size])), default=0)
-    return text[: len(text) - held]
+    """Return `text` without an end that is the beginning of a mark, and again, as what is left may end in another."""
+    begun = {mark[:size] for mark in marks for size in range(1, len(mark))}
+    while held := max((len(one) for one in begun if text.endswith(one)), default=0):
+        text = text[: len(text) - held]
+    return text
 
 
 def _may_be_call(found: ToolFormat, heard: str, *, whole: bool) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.runtime.serving import Served, served
 
@@ -278,6 +278,7 @@ PIECES = [
     with_tools=st.booleans(),
     stops=st.sampled_from([(), ("END",), ("k>a", "ND")]),
 )
+@example(profile=PROFILES[0], parts=["<think>"], cut=7, with_tools=False, stops=("k>a", "ND"))
 def test_what_was_heard_is_never_taken_back(
     profile: PromptProfile, parts: list[str], cut: int, with_tools: bool, stops: tuple[str, ...]
 ) -> None:
