@@ -55,12 +55,14 @@ class ServeSettings(Frozen):
     """`[serve]`: where `koboshi serve` listens, and how it changes its model; only loopback addresses are taken.
 
     `swap` is `overlap` (the new model is loaded beside the old one), `drain` (the old one ends first), or `auto`, which
-    drains where memory is short.
+    drains where memory is short. `rest` says whether the model is unloaded while a night is at work and nobody asks:
+    `always`, `never`, or `auto`, which does where it holds a GPU.
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8756, ge=0, le=65535)
     swap: Literal["auto", "overlap", "drain"] = "auto"
+    rest: Literal["auto", "always", "never"] = "auto"
 
 
 class TrainSettings(Frozen):

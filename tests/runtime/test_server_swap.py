@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from koboshi_runtime.home import open_home
 from koboshi_runtime.model import GenerateRequest, Model
 from koboshi_runtime.model_manifest import ModelManifest, ModelState
+from koboshi_runtime.night_sign import AtWork, sign_of
 from koboshi_runtime.registry import ModelEntry
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.server.keeper import Keeper, Manner
 from koboshi_runtime.server.metrics import Metrics
+from koboshi_runtime.server.resting import rest_at_night
+from koboshi_runtime.store_owner import this_process
 from koboshi_runtime.workermodel import ModelError
 
 
@@ -138,3 +142,59 @@ def test_the_pointer_is_followed_when_its_file_is_replaced(tmp_path: Path) -> No
         return name
 
     assert asyncio.run(carry()) == "two"
+
+
+def test_a_model_rests_while_a_night_is_at_work_and_wakes_after_it(tmp_path: Path) -> None:
+    bench, home = Bench("auto"), open_home(path=tmp_path / "home")
+    sign = AtWork(owner=this_process(), pid=1, project="p", since="now", stage="fit")
+
+    async def served() -> None:
+        await bench.keeper.start()
+        resting = asyncio.create_task(rest_at_night(bench.keeper, home, look_s=0.001, unused_s=0))
+        await asyncio.sleep(0.02)
+        assert bench.loaded == ["one"]
+        sign_of(home).write_text(sign.model_dump_json(), encoding="utf-8")
+        while bench.loaded:
+            await asyncio.sleep(0.001)
+        bench.live = "two"
+        assert await bench.ask() == ("two", "two"), "whoever asks at night is answered, by what is live now"
+        while bench.loaded:
+            await asyncio.sleep(0.001)
+        sign_of(home).unlink()
+        while not bench.loaded:
+            await asyncio.sleep(0.001)
+        resting.cancel()
+
+    asyncio.run(served())
+    assert (bench.loaded, bench.most) == (["two"], 1)
+
+
+def test_a_model_in_use_does_not_rest() -> None:
+    bench = Bench("auto")
+
+    async def served() -> None:
+        await bench.keeper.start()
+        async with bench.keeper.lease():
+            assert not await bench.keeper.rest()
+            assert bench.keeper.unused_s() == 0
+        assert await bench.keeper.rest()
+        assert not await bench.keeper.rest()
+        await asyncio.gather(*(bench.ask() for _ in range(5)))
+
+    asyncio.run(served())
+    assert (bench.loaded, bench.most) == (["one"], 1)
+
+
+def test_a_model_that_does_not_wake_fails_the_request_and_is_tried_again() -> None:
+    bench = Bench("auto")
+
+    async def served() -> None:
+        await bench.keeper.start()
+        await bench.keeper.rest()
+        bench.broken.add("one")
+        with pytest.raises(ModelError, match="does not load"):
+            await bench.ask()
+        bench.broken.clear()
+        assert await bench.ask() == ("one", "one")
+
+    asyncio.run(served())

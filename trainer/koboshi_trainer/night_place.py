@@ -18,27 +18,18 @@ from typing import TypeVar
 from koboshi_runtime.files import TEMPORARY, replace_file, try_locked
 from koboshi_runtime.home import Home
 from koboshi_runtime.ids import new_id, utc_now
-from koboshi_runtime.store_owner import is_alive, this_process
+from koboshi_runtime.night_sign import AtWork, at_work, sign_of
+from koboshi_runtime.store_owner import this_process
 from koboshi_tools import Frozen, KoboshiError
 
 Result = TypeVar("Result", bound=Frozen)
 
-_LOCK, _AT_WORK = "nightly.lock", "nightly.json"
+_LOCK = "nightly.lock"
 _BEGUN, _SECONDS = "begun.json", "seconds.json"
 
 
 class NightBusyError(KoboshiError):
     """Another night is at work in this home."""
-
-
-class AtWork(Frozen):
-    """Who is at work, since when, and at which stage."""
-
-    owner: str
-    pid: int
-    project: str
-    since: str
-    stage: str
 
 
 class Begun(Frozen):
@@ -85,7 +76,7 @@ class Night:
         told = AtWork(
             owner=this_process(), pid=os.getpid(), project=self.begun.project, since=self.begun.began_at, stage=stage
         )
-        replace_file(self.home.run / _AT_WORK, told.model_dump_json().encode())
+        replace_file(sign_of(self.home), told.model_dump_json().encode())
         self.tell(stage)
 
     def seconds(self) -> dict[str, float]:
@@ -112,16 +103,7 @@ def alone(home: Home) -> Iterator[None]:
         try:
             yield
         finally:
-            (home.run / _AT_WORK).unlink(missing_ok=True)
-
-
-def at_work(home: Home) -> AtWork | None:
-    """Return who is at work, or None."""
-    try:
-        found = AtWork.model_validate_json((home.run / _AT_WORK).read_bytes())
-    except FileNotFoundError:
-        return None
-    return found if is_alive(found.owner) else None
+            sign_of(home).unlink(missing_ok=True)
 
 
 def open_night(home: Home, project: str, *, ended: Callable[[str], bool]) -> Night:

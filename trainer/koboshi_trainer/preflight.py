@@ -4,9 +4,13 @@ Memory and disk are estimated from the model's header. Time is known once a nigh
 that it learnt from, and what its other stages took.
 """
 
+import time
+
 from koboshi_runtime.config_values import NightlySettings
 from koboshi_runtime.estimate import needs
 from koboshi_runtime.inspect import inspect_gguf
+from koboshi_runtime.night_sign import rests
+from koboshi_runtime.presence import running_server
 from koboshi_runtime.store import Store
 from koboshi_runtime.tuning import worker_settings
 from koboshi_tools import KoboshiError
@@ -15,22 +19,35 @@ from .morning import Morning
 from .readiness import JOB
 from .workshop import Workshop
 
+# A server looks for a night every second, and unloads after half a minute without a request.
+_PATIENCE_S = 40.0
+
 
 class NoRoomError(KoboshiError):
     """A night does not fit into this machine, or into the time that it may take."""
 
 
-def refuse_too_large(workshop: Workshop) -> None:
-    """Raise NoRoomError if a night needs more memory or disk than there is; both sides are named."""
+def refuse_too_large(workshop: Workshop, *, patience_s: float = _PATIENCE_S) -> None:
+    """Raise NoRoomError if a night needs more memory or disk than there is; both sides are named.
+
+    Where a server gives up its model at night, it is given `patience_s` seconds to do so.
+    """
     base = workshop.base_of(workshop.registry.current())
     worker = worker_settings(workshop.home, workshop.settings, base)
-    found = needs(inspect_gguf(base.path), base.path.stat().st_size, worker, workshop.home.root)
-    lacking = [need for need in found if not need.fits]
+    facts = inspect_gguf(base.path)
+    waits = rests(workshop.settings) and running_server(workshop.home) is not None
+    ends_at = time.monotonic() + (patience_s if waits else 0.0)
+    while True:
+        found = needs(facts, base.path.stat().st_size, worker, workshop.home.root)
+        lacking = [need for need in found if not need.fits]
+        if not lacking or time.monotonic() >= ends_at:
+            break
+        time.sleep(1)
     if lacking:
         said = "; ".join(f"{need.what}: {need.needed_gb} GB needed, {need.there_gb} GB there" for need in lacking)
         raise NoRoomError(
             f"{base.manifest.name} does not fit: {said}",
-            hint="Close other programs, remove what is not needed, or train a smaller model; see: koboshi doctor",
+            hint="Close programs, let a server rest ([serve] rest), or train a smaller model; see: koboshi doctor",
         )
 
 

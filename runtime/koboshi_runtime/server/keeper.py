@@ -4,12 +4,13 @@ Whoever uses the model holds a lease on it: a request has one model from its fir
 from its first turn to its last. A change loads the new model beside the old one, gives it everything that begins, and
 ends the old one when its last lease is given back (`overlap`); where memory is short it lets the old one end first, and
 what begins meanwhile waits (`drain`). A model that does not load leaves the old one live. At no time are more than two
-loaded.
+loaded. While nobody uses it the model may rest, unloaded; the next lease wakes it.
 """
 
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class Keeper:
     _open: asyncio.Event = field(default_factory=asyncio.Event)
     _ending: "asyncio.Task[None] | None" = None
     _refused: str | None = None
+    _waking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _used: float = 0.0
 
     async def start(self) -> Model:
         """Load the live model. Raises KoboshiError if there is none, or it does not load."""
@@ -61,6 +64,7 @@ class Keeper:
     async def lease(self) -> AsyncIterator[Model]:
         """Give the live model, which stays loaded for as long as the context lasts."""
         await self._open.wait()
+        await self.wake()
         held = self._live
         assert held is not None, "the keeper was started"
         held.leases += 1
@@ -69,8 +73,30 @@ class Keeper:
             yield held.model
         finally:
             held.leases -= 1
+            self._used = time.monotonic()
             if not held.leases:
                 held.unused.set()
+
+    async def rest(self) -> bool:
+        """Unload the model if nobody uses it and none is changed; returns whether it did."""
+        live, changing = self._live, self._ending is not None and not self._ending.done()
+        if live is None or live.leases or changing or not self._open.is_set():
+            return False
+        self._live = None
+        await live.model.close()
+        return True
+
+    async def wake(self) -> None:
+        """Load the live model if the keeper rests. Raises KoboshiError if it does not load."""
+        async with self._waking:
+            if self._live is None:
+                await self._take(await asyncio.to_thread(self.live_entry))
+                # The pointer may have moved meanwhile.
+                await self.follow()
+
+    def unused_s(self) -> float:
+        """Return for how long nobody has used the model; 0 while somebody does."""
+        return 0.0 if self._live is not None and self._live.leases else time.monotonic() - self._used
 
     async def watch(self, pointer: Path) -> None:
         """Follow the pointer file until cancelled."""

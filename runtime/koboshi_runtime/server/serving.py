@@ -8,6 +8,7 @@ from types import FrameType
 
 from ..estimate import available_bytes, serving_bytes
 from ..model import Model
+from ..night_sign import rests
 from ..outside import NO_MODEL
 from ..presence import announce, api_socket, model_socket, only_server
 from ..registry import ModelEntry, Registry
@@ -19,6 +20,7 @@ from .keeper import Keeper
 from .listening import listen_at, listen_on, make_server, names_of
 from .metrics import Metrics
 from .model_socket import share_model
+from .resting import rest_at_night
 from .service import Service
 from .success import keep_watch
 
@@ -43,6 +45,8 @@ async def serve(place: Place, model_ref: str | None, on_ready: Callable[[str, st
         stack.push_async_callback(shared.close)
         watching = asyncio.create_task(keeper.watch(home.models / "current"))
         stack.push_async_callback(_cancelled, watching)
+        if rests(place.settings):
+            stack.push_async_callback(_cancelled, asyncio.create_task(rest_at_night(keeper, home)))
         if reference_of(place, session.project, model_ref) == "current":
             asked = keep_watch(home, session.store, rollback=place.settings.watch.rollback)
             stack.push_async_callback(_cancelled, asyncio.create_task(asked))

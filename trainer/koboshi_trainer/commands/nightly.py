@@ -78,12 +78,12 @@ def status(as_json: bool) -> None:
 
     Example: koboshi nightly status
     """
+    from koboshi_runtime.night_sign import at_work
     from koboshi_runtime.store import Store
     from koboshi_runtime.text import plain
     from koboshi_runtime.watch import follow
 
     from ..morning_files import read_last
-    from ..night_place import at_work
     from ..readiness import readiness
 
     home = open_home()
