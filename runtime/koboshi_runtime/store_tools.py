@@ -6,11 +6,11 @@ from koboshi_tools import Frozen
 
 from .store_codecs import unpack_optional, unpack_text
 
-_SINCE = "(SELECT coalesce(max(call_id), 0) - :newest FROM tool_calls)"
+_SINCE = "(SELECT coalesce(max(call_id) - :newest, 0) FROM tool_calls)"
 
 _TOOLS = f"""
-SELECT tool, tool_version, model, count(*) AS calls, sum(transport = 'ok' AND tool_verdict IS NOT 'error') AS fine,
-  sum(transport = 'denied') AS denied, sum(transport = 'invalid') AS invalid, sum(transport = 'timeout') AS timeout,
+SELECT tool, tool_version, model, count(*) AS calls, sum(transport IS 'ok' AND tool_verdict IS NOT 'error') AS fine,
+  sum(transport IS 'denied') AS denied, sum(transport IS 'invalid') AS invalid, sum(transport IS 'timeout') AS timeout,
   sum(transport IS NULL) AS in_doubt, avg(seconds) AS seconds, max(effect) AS effect, max(intent_at) AS last_at,
   count(DISTINCT CASE WHEN label IN ('success', 'failure') THEN id END) AS judged,
   count(DISTINCT CASE WHEN label = 'success' THEN id END) AS succeeded
@@ -46,8 +46,8 @@ class ToolRow(Frozen):
     last_at: str
 
 
-def tool_rows(db: sqlite3.Connection, newest: int) -> list[ToolRow]:
-    """Return how tools did in the `newest` calls, by tool, version and model, of each the last used model first."""
+def tool_rows(db: sqlite3.Connection, newest: int | None = None) -> list[ToolRow]:
+    """Return how tools did in the `newest` calls or all, by tool, version and model, the last used model first."""
     return [
         ToolRow(
             **{name: row[name] for name in ToolRow.model_fields if name not in ("tool", "version", "model")},

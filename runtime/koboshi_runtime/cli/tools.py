@@ -20,6 +20,7 @@ from .context import echo_json, open_home, progress, project_dir, table
 from .policy import policy_here
 from .tool_swaps import rollback_command, swap_command
 from .tools_accept import accept_command
+from .tools_success import success_command
 from .trust import ask_for_trust
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -144,5 +145,6 @@ def _shown(value: Any) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
+tools.add_command(success_command)
 tools.add_command(swap_command)
 tools.add_command(rollback_command)

@@ -51,7 +51,9 @@ class HelpScreen(ModalScreen[None]):
             shown.append(f"\n{name}\n", styles.strong)
             for binding in keys:
                 assert isinstance(binding, Binding)
-                shown.append(f"{spelt(binding.key):>12}  ", styles.warn).append(f"{binding.description}\n")
+                shown.append(f"{spelt(binding.key):>12}  ", styles.warn).append(
+                    f"{binding.tooltip or binding.description}\n"
+                )
         shown.append("\n✓ success  ✗ failure  ? unknown  ▸ running\n", styles.quiet)
         return shown.append("What each key does, the command line does too: docs/how-to/use-the-tui.md", styles.quiet)
 

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from .app import KoboshiApp
 
 LABEL_KEYS: list[BindingType] = [
-    Binding("y", "label('success')", "success"),
-    Binding("n", "label('failure')", "failure"),
-    Binding("u", "label('unknown')", "can't tell", show=False),
-    Binding("z", "take_back", "undo"),
+    Binding("y", "label('success')", "success", tooltip="success: it did what was asked"),
+    Binding("n", "label('failure')", "failure", tooltip="failure: it did not"),
+    Binding("u", "label('unknown')", "can't tell", show=False, tooltip="unknown: nobody can tell"),
+    Binding("z", "take_back", "undo", tooltip="take the last label back"),
 ]
 """What a person says of the run under the cursor: yes it did what was asked, no it did not, nobody can tell."""
 

@@ -53,14 +53,17 @@ class RunsView(View):
     title = "Runs"
     about = "Every run that is recorded, the newest first. New ones appear by themselves while you are at the top."
     BINDINGS: ClassVar[list[Any]] = [
-        Binding("enter", "open", "open"),
-        Binding("slash", "search", "search"),
-        *(Binding(key, f"pick('{name}')", name, show=name in ("tool", "outcome")) for name, key in _CHIPS.items()),
-        Binding("x,escape", "clear", "clear filters", show=False),
+        Binding("enter", "open", "open", tooltip="open the run"),
+        Binding("slash", "search", "search", tooltip="runs that hold all of some words"),
+        *(
+            Binding(key, f"pick('{name}')", name, show=name in ("tool", "outcome"), tooltip=f"only runs of one {name}")
+            for name, key in _CHIPS.items()
+        ),
+        Binding("x,escape", "clear", "clear filters", show=False, tooltip="all runs again"),
         *LABEL_KEYS,
-        Binding("space", "mark", "mark", show=False),
-        Binding("d", "diff", "diff"),
-        Binding("l", "live", "live"),
+        Binding("space", "mark", "mark", show=False, tooltip="mark the run, to hold it beside another"),
+        Binding("d", "diff", "diff", tooltip="hold the marked run, or the last one of the same task, beside this"),
+        Binding("l", "live", "live", tooltip="hold the list still, or let new runs appear"),
     ]
 
     def __init__(self) -> None:

@@ -14,7 +14,6 @@ from .plot import bar
 from .view import look_of, palette
 
 _NEWEST = 50_000
-_ALL = 1 << 60
 
 
 class ToolsView(Listing[ToolRow]):
@@ -41,7 +40,7 @@ class ToolsView(Listing[ToolRow]):
 
     def __init__(self) -> None:
         super().__init__("tools")
-        self.newest = _NEWEST
+        self.newest: int | None = _NEWEST
 
     def read(self) -> list[ToolRow]:
         """Read the table."""
@@ -102,12 +101,12 @@ class ToolsView(Listing[ToolRow]):
         """Return which calls are counted."""
         if not self.found:
             return Text(self.empty)
-        which = "all calls" if self.newest == _ALL else f"the newest {self.newest:,} calls; a counts all"
+        which = "all calls" if self.newest is None else f"the newest {self.newest:,} calls; a counts all"
         return Text(f"{len(_names(self.found))} tools, {which}")
 
     async def action_all(self) -> None:
         """Count all calls, or the newest only."""
-        self.newest = _NEWEST if self.newest == _ALL else _ALL
+        self.newest = _NEWEST if self.newest is None else None
         await self.reload()
 
 
