@@ -18,6 +18,7 @@ from .diff_screen import DiffScreen
 from .help_screen import HelpScreen
 from .labelling import Labels
 from .look import Changes, Look
+from .picking import Chip
 from .run_screen import RunScreen
 from .theme import DARK, LIGHT, THEMES
 from .topbar import Entry, TopBar
@@ -45,7 +46,7 @@ PLACES = (
 
 _TICK_S = 1.0
 
-_COUNT_S = 10.0
+_COUNT_S = 30.0
 """How often what waits for a label is counted while agents write: it is a look at every run."""
 
 
@@ -73,12 +74,13 @@ class KoboshiApp(App[None]):
         self.theme = LIGHT if light else DARK
         self._views: dict[str, View] = {}
         self._here = self._view("runs")
+        self._bar = TopBar([(place.view_id, place.title) for place in PLACES], sample=look.sample)
         self._questions: int | None = None
         self._counted_at = -_COUNT_S
 
     def compose(self) -> ComposeResult:
         """Lay out bar, view and keys; a view is made when it is first looked at."""
-        yield TopBar([(place.view_id, place.title) for place in PLACES], sample=self.look.sample)
+        yield self._bar
         yield Container(id="views")
         yield Footer(compact=True, show_command_palette=False)
 
@@ -90,18 +92,19 @@ class KoboshiApp(App[None]):
 
     async def go_to(self, view: View) -> None:
         """Show `view`, made anew from what the store holds now."""
+        if not view.is_attached:
+            await self.query_one("#views").mount(view)
         self._here = view
-        views = self.query_one("#views")
         for other in self._views.values():
             other.display = other is view
-        if not view.is_attached:
-            await views.mount(view)
-        self.query_one(TopBar).stand_at(str(view.id))
+        self._bar.stand_at(str(view.id))
         view.take_focus()
         await view.reload()
 
     @work(exclusive=True, group="tick")
     async def _tick(self) -> None:
+        if not self._bar.is_attached:
+            return
         written, screen = self._changes.any(), self.screen
         if isinstance(screen, RunScreen) and written:
             await screen.changed()
@@ -113,7 +116,7 @@ class KoboshiApp(App[None]):
     @work(exclusive=True, group="count")
     async def _count(self) -> None:
         """Show what waits, and ring when a new question came."""
-        bar = self.screen_stack[0].query_one(TopBar)
+        bar = self._bar
         questions = await ask(bar, self.look.questions)
         if questions is None:
             return
@@ -128,6 +131,11 @@ class KoboshiApp(App[None]):
         unlabelled, model = await ask(bar, self.look.store.count_unlabelled), await ask(bar, self.look.live_model)
         bar.count("queue", unlabelled or 0)
         bar.show_model(model or "")
+
+    def count_anew(self) -> None:
+        """Count what waits now: a person has just labelled something."""
+        self._counted_at = -_COUNT_S
+        self._count()
 
     @on(OpenRun)
     def _open(self, event: OpenRun) -> None:
@@ -165,6 +173,10 @@ class KoboshiApp(App[None]):
     async def action_theme(self) -> None:
         """Change between dark and light."""
         self.theme = LIGHT if self.theme == DARK else DARK
+        for entry in self.query(Entry):
+            entry.draw()
+        for chip in self.query(Chip):
+            chip.choose(chip.value)
         await self._here.reload()
 
     def action_help(self) -> None:

@@ -110,7 +110,7 @@ class ApprovalsView(Listing[Approval]):
         self.answered = not self.answered
         await self.reload()
 
-    @on(Rows.RowSelected)
+    @on(Rows.Selected)
     def action_open(self) -> None:
         """Show the run that asks."""
         if (row := self.chosen) is not None:

@@ -90,9 +90,9 @@ class DiffScreen(Screen[None]):
             line(row.b or "", width, styles.added if not row.same and row.b is not None else ""),
         ]
 
-    @on(Rows.RowHighlighted)
-    def _moved(self, event: Rows.RowHighlighted) -> None:
-        styles, row = palette(self), self.shown()[event.cursor_row]
+    @on(Rows.Highlighted)
+    def _moved(self, event: Rows.Highlighted) -> None:
+        styles, row = palette(self), self.shown()[event.row]
         shown = Text()
         for name, text in (("left", row.a), ("right", row.b)):
             shown.append(f"{name:>5}  ", styles.quiet)

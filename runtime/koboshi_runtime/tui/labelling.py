@@ -37,6 +37,7 @@ class Labels:
         if counts is None:
             return False
         self._given.append(run_id)
+        cast("KoboshiApp", widget.app).count_anew()
         beside = "" if counts == label else f"; a check outranks it, {counts} counts"
         tell(widget, f"{run_id[:8]} labelled {label}{beside}. z takes it back.")
         return True
@@ -50,5 +51,6 @@ class Labels:
         run_id = self._given.pop()
         if counts is None:
             return None
+        cast("KoboshiApp", widget.app).count_anew()
         tell(widget, f"The label of {run_id[:8]} is taken back; {counts} counts.")
         return run_id

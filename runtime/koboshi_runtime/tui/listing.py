@@ -85,7 +85,7 @@ class Listing(View, Generic[Row]):
     def _resized(self) -> None:
         self.draw()
 
-    @on(Rows.RowHighlighted)
+    @on(Rows.Highlighted)
     def _moved(self) -> None:
         self._tell()
 

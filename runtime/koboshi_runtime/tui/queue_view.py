@@ -76,7 +76,7 @@ class QueueView(Listing[QueueRow]):
             return Text(self.empty)
         return Text(f"{self.left} wait; the best {len(self.found)} are shown. y it did what was asked, n it did not")
 
-    @on(Rows.RowSelected)
+    @on(Rows.Selected)
     def action_open(self) -> None:
         """Show the run whole."""
         if (row := self.chosen) is not None:

@@ -53,7 +53,7 @@ class RunsView(View):
     title = "Runs"
     about = "Every run that is recorded, the newest first. New ones appear by themselves while you are at the top."
     BINDINGS: ClassVar[list[Any]] = [
-        Binding("enter", "open", "open", tooltip="open the run"),
+        Binding("enter", "open", "open", show=False, tooltip="open the run"),
         Binding("slash", "search", "search", tooltip="runs that hold all of some words"),
         *(
             Binding(key, f"pick('{name}')", name, show=name in ("tool", "outcome"), tooltip=f"only runs of one {name}")
@@ -72,6 +72,8 @@ class RunsView(View):
         self.wanted = RunFilter(limit=PAGE)
         self.live = True
         self.marked: str | None = None
+        self._cells: dict[str, tuple[RunRow, list[Text]]] = {}
+        self._looks: tuple[object, ...] = ()
         self._whole = True
         self._more = False
         self._resting: Timer | None = None
@@ -120,7 +122,14 @@ class RunsView(View):
     def _draw(self) -> None:
         rows, styles = self.query_one(Rows), palette(self)
         widths = {name: rows.width_of(name) for name in ("prompt", "answer", "tools", "model")}
-        rows.fill([(row.run_id, _cells(row, widths, styles, row.run_id == self.marked)) for row in self.listed])
+        looks = (*widths.values(), self.app.theme, self.marked)
+        kept = self._cells if looks == self._looks else {}
+        self._looks, self._cells = looks, {}
+        for row in self.listed:
+            known = kept.get(row.run_id)
+            made = known[1] if known and known[0] == row else _cells(row, widths, styles, row.run_id == self.marked)
+            self._cells[row.run_id] = (row, made)
+        rows.fill([(run_id, cells) for run_id, (_, cells) in self._cells.items()])
         self.query_one("#runs-status", Static).update(self._status(styles))
         self.query_one("#preview").display = self.size.width >= _PREVIEW_FROM
 
@@ -133,14 +142,17 @@ class RunsView(View):
             shown.append(f" · {_FILTERED if _filtered(self.wanted) else _NOTHING}", styles.warn)
         return shown
 
-    @on(Rows.RowHighlighted)
-    def _moved(self, event: Rows.RowHighlighted) -> None:
-        if self._more and event.cursor_row >= len(self.listed) - 5:
-            self._load_more()
+    @on(Rows.Highlighted)
+    def _moved(self) -> None:
         if self.size.width >= _PREVIEW_FROM:
             self._resting = self._later(self._resting, self._preview)
 
-    @on(Rows.RowSelected)
+    @on(Rows.NearEnd)
+    def _near_end(self) -> None:
+        if self._more:
+            self._load_more()
+
+    @on(Rows.Selected)
     def _chosen(self) -> None:
         self.action_open()
 
@@ -182,7 +194,7 @@ class RunsView(View):
         wanted = self.wanted
         page = await ask(self, look_of(self).runs, wanted.model_copy(update={"before": self.listed[-1].run_id}))
         if page is not None and wanted is self.wanted:
-            self.listed += page.rows
+            self.listed = [*self.listed, *page.rows]
             self._more = len(page.rows) == PAGE
             self._draw()
 

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from .app import KoboshiApp
     from .look import Look
 
+_SHARE = 0.02
+"""The part of one processor that following others may take: agents write on the same machine."""
+
+_LONGEST_S = 10.0
+"""The longest that is waited for that."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -67,6 +73,9 @@ class View(Vertical):
     read_at = 0.0
     """When it was read last, by the clock that never goes back."""
 
+    used_at = 0.0
+    """How much processor time this process had taken by then."""
+
     stale = False
     """Whether something was written since."""
 
@@ -78,10 +87,11 @@ class View(Vertical):
         await self.reload()
 
     async def follow(self, written: bool) -> None:
-        """Do `changed` if something was written since it was read, but not more often than it has patience."""
+        """Do `changed` if something was written since it was read, but not more often than may be."""
         self.stale = self.stale or written
-        if self.stale and time.monotonic() - self.read_at >= self.patience_s:
-            self.stale, self.read_at = False, time.monotonic()
+        dear = min(_LONGEST_S, (time.process_time() - self.used_at) / _SHARE)
+        if self.stale and time.monotonic() - self.read_at >= max(self.patience_s, dear):
+            self.stale, self.read_at, self.used_at = False, time.monotonic(), time.process_time()
             await self.changed()
 
     def take_focus(self) -> None:
