@@ -52,6 +52,7 @@ HERE = {
     "tasks list": "",
     "tools list": "",
     "tools show": "calculator",
+    "tools success": "",
     "tools swap": "",
     "traces diff": "aaaa bbbb",
     "traces forget": "@last",

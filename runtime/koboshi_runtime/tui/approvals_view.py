@@ -13,6 +13,7 @@ from koboshi_tools import canonical_json
 from ..approvals import Approval, approvals
 from ..ids import utc_now
 from .cells import block, clock, line, short
+from .labelling import looked_at
 from .listing import Listing
 from .lists import Column, Rows
 from .view import ask, look_of, palette, tell
@@ -98,7 +99,7 @@ class ApprovalsView(Listing[Approval]):
     async def action_answer(self, answer: str) -> None:
         """Answer the question under the cursor."""
         row = self.chosen
-        if row is None:
+        if row is None or not looked_at(self):
             return
         state = await ask(self, look_of(self).answer, row.approval_id, Answer(answer))
         await self.reload()

@@ -6,6 +6,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ..records import OutcomeLabel
+from .lists import Rows
 from .view import ask, look_of, tell
 
 if TYPE_CHECKING:
@@ -18,6 +19,14 @@ LABEL_KEYS: list[BindingType] = [
     Binding("z", "take_back", "undo", tooltip="take the last label back"),
 ]
 """What a person says of the run under the cursor: yes it did what was asked, no it did not, nobody can tell."""
+
+
+def looked_at(widget: Widget) -> bool:
+    """Return whether the row under the cursor can be seen; where it cannot, show it and say that it comes first."""
+    if widget.query_one(Rows).in_sight():
+        return True
+    tell(widget, "The row under the cursor was out of sight: look at it, then press again.", severity="warning")
+    return False
 
 
 def labels_of(widget: Widget) -> "Labels":

@@ -36,7 +36,7 @@ Row = tuple[str, Sequence[Text]]
 
 
 class Rows(ScrollView, can_focus=True):
-    """The list. The cursor stays on its row while others come before it, unless it stands on the first."""
+    """The list. The cursor stays on its row while others come before it: a key never acts on a row that just came."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--header", "rows--cursor"}
     BINDINGS: ClassVar[list[Any]] = [
@@ -89,15 +89,16 @@ class Rows(ScrollView, can_focus=True):
         """Show these rows. Before there is a width nothing is shown; `Resized` asks for the rows once there is one."""
         if not self.size.width:
             return
-        kept, top = self.key, self.cursor_row == 0
+        kept = self.key
         before = dict(self._rows) if self._laid_out == self.size.width else {}
         self._drawn = {key: self._drawn[key] for key, cells in rows if key in self._drawn and before.get(key) == cells}
         places = {key: place for place, (key, _) in enumerate(rows)}
-        moved = 0 if top or kept is None or kept not in places else places[kept] - self.cursor_row
+        moved = 0 if kept is None or kept not in places else places[kept] - self.cursor_row
         self._rows, self._laid_out = list(rows), self.size.width
         self.cursor_row = max(0, min(self.cursor_row + moved, len(rows) - 1))
         self.virtual_size = Size(self.size.width, len(rows) + 1)
-        if moved:
+        # At the top the list stays at the top, so that what is new is seen.
+        if moved and self.scroll_y:
             self.scroll_to(y=self.scroll_y + moved, animate=False, force=True)
         if self.key != kept and self.key is not None:
             self.post_message(self.Highlighted(self.cursor_row))
@@ -115,6 +116,13 @@ class Rows(ScrollView, can_focus=True):
         if changed:
             self.post_message(self.Highlighted(row))
             self.refresh()
+
+    def in_sight(self) -> bool:
+        """Return whether the row under the cursor can be seen; if not, it can from now on."""
+        seen = 0 <= self.cursor_row - round(self.scroll_y) < self.size.height - 1
+        if not seen:
+            self.move_cursor(self.cursor_row)
+        return seen
 
     def action_move(self, rows: int) -> None:
         """Go down or up."""

@@ -8,7 +8,7 @@ from textual.binding import Binding
 
 from ..store_rows import QueueRow
 from .cells import clock, line, short
-from .labelling import LABEL_KEYS, labels_of
+from .labelling import LABEL_KEYS, labels_of, looked_at
 from .listing import Listing
 from .lists import Column, Rows
 from .run_nodes import overview
@@ -84,7 +84,8 @@ class QueueView(Listing[QueueRow]):
 
     async def action_label(self, label: str) -> None:
         """Label the run under the cursor; the next one comes under it."""
-        if (row := self.chosen) is not None and await labels_of(self).give(self, row.run_id, label):
+        row = self.chosen
+        if row is not None and looked_at(self) and await labels_of(self).give(self, row.run_id, label):
             await self.reload()
 
     async def action_take_back(self) -> None:

@@ -15,7 +15,7 @@ from ..records import OutcomeLabel, Purpose, RunStatus
 from ..store import RunFilter
 from ..store_rows import RunRow
 from .cells import clock, line, outcome_of, short, verdict
-from .labelling import LABEL_KEYS, labels_of
+from .labelling import LABEL_KEYS, labels_of, looked_at
 from .lists import Column, Rows
 from .look import PAGE
 from .picking import ANY, WAITS, Chip, Picker
@@ -270,7 +270,7 @@ class RunsView(View):
     async def action_label(self, label: str) -> None:
         """Label the run under the cursor."""
         run_id = self.query_one(Rows).key
-        if run_id and await labels_of(self).give(self, run_id, label):
+        if run_id and looked_at(self) and await labels_of(self).give(self, run_id, label):
             await self.reload()
 
     async def action_take_back(self) -> None:

@@ -64,6 +64,22 @@ def test_a_run_that_begins_meanwhile_appears_and_the_cursor_stays_on_its_row(hom
     drive(home, look)
 
 
+def test_a_run_that_went_out_of_sight_is_shown_before_it_is_labelled(home: Path, store: Store) -> None:
+    async def look(driven: Driven) -> None:
+        for number in range(30):
+            await asyncio.to_thread(record, store, f"z{number:03d}000000000000", header(f"New {number}"), end=DONE)
+        await driven.until(lambda: "New 29" in driven.text())
+        assert "Still going" not in driven.text()
+        await driven.press("y")
+        assert "out of sight" in driven.told()[-1]
+        assert "Still going" in driven.text()
+        await driven.press("n")
+
+    drive(home, look)
+    assert store.trajectory("dddd000000000004").outcome is OutcomeLabel.FAILURE
+    assert [row.run_id for row in store.runs() if row.outcome is OutcomeLabel.FAILURE][:1] == ["dddd000000000004"]
+
+
 def test_a_list_that_is_held_stays_as_it_is(home: Path, store: Store) -> None:
     async def look(driven: Driven) -> None:
         await driven.press("l")

@@ -63,6 +63,21 @@ def test_a_question_that_comes_is_announced_and_answered_by_one_key(home: Path) 
     assert [each.answer for each in approvals(store, answered=True)] == [Answer.APPROVED]
 
 
+def test_a_question_that_comes_while_another_is_read_is_not_the_one_that_is_granted(home: Path) -> None:
+    _ask(home)
+
+    async def look(driven: Driven) -> None:
+        await driven.press("3")
+        await asyncio.to_thread(_ask, home, "1aaa000000000001")
+        await driven.until(lambda: driven.text().count("▸ waiting") == 2)
+        await driven.press("y")
+
+    drive(home, look)
+    store = Store.read_only(home / "traces.db")
+    answers = {each.run_id[0]: each.answer for each in approvals(store, answered=True)}
+    assert answers == {"0": Answer.APPROVED, "1": None}
+
+
 def test_a_question_answered_elsewhere_meanwhile_says_so(home: Path) -> None:
     _ask(home)
 
