@@ -93,6 +93,28 @@ def test_failures_are_capped_by_the_number_of_successes(tmp_path: Path) -> None:
     assert found.manifest.counts.labels == {"failure": 3, "success": 2}
 
 
+def test_successes_at_tasks_that_never_failed_are_kept_by_their_share(tmp_path: Path) -> None:
+    sure = [trajectory(f"sure-{n}", f"sure task {n}") for n in range(10)]
+    settings = ALL.model_copy(update={"caps": Caps(failures_per_success=None, sure_share=0.3)})
+    found = build(tmp_path, [*sure, good(1), trajectory("bad", good(1).header.prompt, label=FAILURE)], settings)
+    assert found.manifest.counts.labels == {"failure": 1, "success": 4}
+    assert found.manifest.counts.excluded == {"sure": 7}
+
+
+def test_failures_beside_a_success_of_their_task_are_kept_before_others(tmp_path: Path) -> None:
+    lone = [trajectory(f"bad-{n}", f"bad task {n}", label=FAILURE) for n in range(20)]
+    paired = trajectory("paired", good(1).header.prompt, label=FAILURE)
+    settings = ALL.model_copy(update={"caps": Caps(failures_per_success=1.0, pairs_first=True)})
+    found = build(tmp_path, [*lone, good(1), paired], settings)
+    assert {example.run_id for example in found.train} == {good(1).run_id, "paired"}
+
+
+def test_choices_that_came_later_change_no_key_while_they_are_not_made() -> None:
+    plain = Caps().identity()
+    assert "sure_share" not in plain
+    assert Caps(sure_share=0.5).identity() == plain | {"sure_share": 0.5}
+
+
 def test_demonstrations_are_marked_and_have_their_own_ratio(tmp_path: Path) -> None:
     shown = [trajectory(f"demo-{n}", f"demo task {n}", demonstration=True) for n in range(10)]
     settings = ALL.model_copy(update={"caps": Caps(demonstrations_per_own=2.0)})

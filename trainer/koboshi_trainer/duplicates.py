@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import Field
 
@@ -23,15 +24,27 @@ _GRAM = 5  # ids; long enough that two calls of one tool differ, short enough fo
 
 
 class Caps(Frozen):
-    """How many examples of what are kept; None means all."""
+    """How many examples of what are kept; None means all.
+
+    A task that is solved every time teaches little that a model does not do already: `sure_share` of the successes at
+    such tasks are kept. `pairs_first` takes failures at tasks that were also solved before others, where the ratio cuts
+    them down: both outcomes of one task show what made the difference.
+    """
 
     successes_per_task: int = Field(default=4, ge=1)
     failures_per_task: int = Field(default=4, ge=1)
     near_duplicate: float = Field(default=0.9, gt=0, le=1, description="Jaccard similarity of two replies' 5-grams")
     failures_per_success: float | None = Field(default=2.0, gt=0)
+    sure_share: float = Field(default=1.0, ge=0, le=1)
+    pairs_first: bool = False
     demonstrations_per_own: float | None = Field(default=None, ge=0)
     per_project: int | None = Field(default=None, ge=1)
     per_source: int | None = Field(default=50, ge=1)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells caps apart; with those that came later at their defaults, what it was before them."""
+        later = {"sure_share", "pairs_first"}
+        return self.model_dump(exclude=later) | self.model_dump(include=later, exclude_defaults=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +59,8 @@ def keep(examples: Iterable[Example], caps: Caps, *, seed: int) -> Kept:
     """Apply all caps. Demonstrations are kept apart: they count in no ratio but their own."""
     ordered = sorted(examples, key=lambda example: stable_key(seed, example.run_id))
     dropped: Counter[str] = Counter()
-    own = _per_task([example for example in ordered if not example.demonstration], caps, dropped)
-    own = _ratio(own, caps, dropped)
+    own = _unsure([example for example in ordered if not example.demonstration], caps, dropped)
+    own = _ratio(_per_task(own, caps, dropped), caps, dropped)
     own = _per_source(_per_project(own, caps, dropped), caps, dropped)
     shown = _per_task([example for example in ordered if example.demonstration], caps, dropped)
     if caps.demonstrations_per_own is not None and own:
@@ -72,6 +85,18 @@ def _grams(ids: Sequence[int]) -> set[tuple[int, ...]]:
     return {tuple(ids[at : at + _GRAM]) for at in range(max(1, len(ids) - _GRAM + 1))}
 
 
+def _unsure(examples: list[Example], caps: Caps, dropped: Counter[str]) -> list[Example]:
+    failed = _tasks(examples, OutcomeLabel.FAILURE)
+    sure = [example for example in examples if example.task_hash not in failed]
+    left_out = {example.run_id for example in sure[round(caps.sure_share * len(sure)) :]}
+    dropped["sure"] += len(left_out)
+    return [example for example in examples if example.run_id not in left_out]
+
+
+def _tasks(examples: Iterable[Example], label: OutcomeLabel) -> set[str]:
+    return {example.task_hash for example in examples if example.label is label}
+
+
 def _per_task(examples: Sequence[Example], caps: Caps, dropped: Counter[str]) -> list[Example]:
     kept: dict[tuple[str, OutcomeLabel], list[Example]] = defaultdict(list)
     found = []
@@ -92,15 +117,13 @@ def _ratio(examples: list[Example], caps: Caps, dropped: Counter[str]) -> list[E
     if caps.failures_per_success is None:
         return examples
     successes = sum(example.label is OutcomeLabel.SUCCESS for example in examples)
-    room = round(caps.failures_per_success * successes)
-    found = []
-    for example in examples:
-        if example.label is OutcomeLabel.FAILURE and room <= 0:
-            dropped["ratio"] += 1
-            continue
-        room -= example.label is OutcomeLabel.FAILURE
-        found.append(example)
-    return found
+    failures = [example for example in examples if example.label is OutcomeLabel.FAILURE]
+    if caps.pairs_first:
+        solved = _tasks(examples, OutcomeLabel.SUCCESS)
+        failures.sort(key=lambda example: example.task_hash not in solved)
+    left_out = {example.run_id for example in failures[round(caps.failures_per_success * successes) :]}
+    dropped["ratio"] += len(left_out)
+    return [example for example in examples if example.run_id not in left_out]
 
 
 def _per_project(examples: list[Example], caps: Caps, dropped: Counter[str]) -> list[Example]:

@@ -95,17 +95,25 @@ class Pool(Frozen):
 class ArmFit(Frozen):
     """How all arms are fitted. `start` is the model that the adapter is laid on; `replay` counts demonstrations a row.
 
-    `failures_per_success` cuts the pool's failures down, by the same stable choice for every arm.
+    `failures_per_success` cuts the pool's failures down, `sure_share` the successes at tasks that never failed, by the
+    same stable choice for every arm; `pairs_first` keeps failures at tasks that were also solved before others.
     """
 
     start: Literal["seeded", "base"] = "seeded"
     replay: float = Field(default=0.0, ge=0)
     failures_per_success: float | None = Field(default=None, gt=0)
+    sure_share: float = Field(default=1.0, ge=0, le=1)
+    pairs_first: bool = False
     failure_weight: float = Field(default=1.0, ge=0)
     demonstration_weight: float = Field(default=1.0, ge=0)
     classes: tuple[str, ...] = ()
     fewest: int = Field(default=50, ge=1)
     settings: FitSettings = FitSettings()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells fits apart; with the choices that came later at their defaults, what it was before them."""
+        later = {"sure_share", "pairs_first"}
+        return self.model_dump(mode="json", exclude=later) | self.model_dump(include=later, exclude_defaults=True)
 
 
 class Arm(Frozen):

@@ -112,6 +112,8 @@ class Maker:
             failures_per_task=most,
             near_duplicate=1.0,
             failures_per_success=own.failures_per_success,
+            sure_share=own.sure_share,
+            pairs_first=own.pairs_first,
         )
         kept = keep(dataset.train, caps, seed=dataset.manifest.settings.seed).examples
         assignment = Assignment(

@@ -88,7 +88,8 @@ class Recipe:
     def pool_key(self) -> str:
         """Of the frozen pool."""
         pool = self.place.experiment.pool
-        own = [pool.samples, pool.temperature, pool.seed, self.dataset_settings.model_dump(mode="json")]
+        frozen = self.dataset_settings.model_dump(mode="json") | {"caps": self.dataset_settings.caps.identity()}
+        own = [pool.samples, pool.temperature, pool.seed, frozen]
         return hash_value([self.seeded_key, tasks_hash(self.pool_tasks), own])
 
     @cached_property
@@ -104,7 +105,7 @@ class Recipe:
             return self.seeded_key
         like = self.place.experiment.arm_named(arm.like) if arm.like else None
         length = [self.model_key(like, self.place.experiment.seeds[0]), arm.epochs_of is None] if like else None
-        return hash_value([self.pool_key, str(arm.method), self.fit_of(arm).model_dump(mode="json"), length, seed])
+        return hash_value([self.pool_key, str(arm.method), self.fit_of(arm).identity(), length, seed])
 
     def tasks_of(self, evaluation: Examination, decoding: Decoding) -> tuple[Task, ...]:
         """Return the tasks of one measurement."""
