@@ -14,15 +14,18 @@ import pytest
 from click.testing import CliRunner
 from tests.runtime.payload_makers import PAYLOADS
 from tests.runtime.run_makers import calls, runner, task
-from tests.runtime.store_samples import DONE, header, intent, turn
+from tests.runtime.store_samples import DONE, PROFILE, header, intent, turn
 
 from koboshi_policies.decision import Decision, Verdict
 from koboshi_runtime.cli import main
 from koboshi_runtime.home import open_home
+from koboshi_runtime.ids import utc_now
+from koboshi_runtime.model_manifest import ModelManifest, Parents
 from koboshi_runtime.records import Outcome, OutcomeLabel, OutcomeSource
+from koboshi_runtime.registry import Registry
 from koboshi_runtime.store import RunRecorder, Store
 from koboshi_runtime.text import plain
-from koboshi_tools import ToolCall, ToolResult, Transport
+from koboshi_tools import ToolCall, ToolResult, Transport, hash_bytes
 from koboshi_trainer.blocks import Block, markdown_of
 from koboshi_trainer.report_runs import side_by_side
 
@@ -107,6 +110,29 @@ def test_no_error_quotes_a_payload_raw(home: Path, payload: str) -> None:
     name = payload.replace("\0", "") or "x"
     shown = _shown(home, "traces", "show", name) + _shown(home, "traces", "list", "--outcome", name)
     assert _acting(shown) == []
+
+
+def test_no_list_of_models_shows_a_name_from_a_file_raw(tmp_path: Path) -> None:
+    home = open_home(path=tmp_path / "home")
+    named = [payload for payload in PAYLOADS[::10] if "\udcff" not in payload]
+    for number, payload in enumerate(named):
+        (file := tmp_path / "model").write_bytes(b"%d" % number)
+        manifest = ModelManifest(
+            model_hash=hash_bytes(file.read_bytes()),
+            name=payload,
+            architecture=payload,
+            quantization=payload,
+            bytes=file.stat().st_size,
+            context_tokens=64,
+            source=payload,
+            created_at=utc_now(),
+            profile=PROFILE,
+            parents=Parents(),
+        )
+        Registry(home).register(file, manifest)
+    for verb in (["models", "list"], ["models", "show"], ["doctor"], ["ps"]):
+        shown = _shown(home.root, *verb)
+        assert (_acting(shown), len(shown) > 20) == ([], True), verb
 
 
 def test_a_report_makes_no_element_and_no_link_of_a_payload(home: Path) -> None:
