@@ -107,6 +107,12 @@ def test_how_long_a_night_takes_is_known_from_the_last_one_that_trained(workshop
     store.finish_job(store.start_job(JOB, {"night_id": "n"}), JobStatus.REFUSED, result)
     assert run_night(workshop, PLAN).refused_before == 1
     assert expected_s(store, 200) == 2 * 7200 + 3600
-    refuse_too_long(store, 200, NightlySettings(longest_h=6))
-    with pytest.raises(NoRoomError, match=r"about 5.0 h, and \[nightly\] longest_h is 4"):
-        refuse_too_long(store, 200, NightlySettings(longest_h=4))
+    refuse_too_long(workshop, 200, NightlySettings(longest_h=6))
+    with pytest.raises(NoRoomError, match=r"about 5.0 h by the last night here, and \[nightly\] longest_h is 4"):
+        refuse_too_long(workshop, 200, NightlySettings(longest_h=4))
+
+
+def test_how_long_a_first_night_takes_is_estimated(workshop: Workshop) -> None:
+    refuse_too_long(workshop, 100, NightlySettings())
+    with pytest.raises(NoRoomError, match="by the model's size and this machine's speed"):
+        refuse_too_long(workshop, 10**9, NightlySettings())

@@ -207,5 +207,5 @@ def _build(workshop: Workshop, plan: NightPlan, night: Night) -> Built:
     # Read before the dataset is: a label that comes between counts as new again, and none is lost.
     seen = count_labels(workshop.store).last
     dataset = asyncio.run(build_dataset_here(workshop))
-    refuse_too_long(workshop.store, len(dataset.manifest.run_ids), plan.settings)
+    refuse_too_long(workshop, len(dataset.manifest.run_ids), plan.settings)
     return Built(path=str(dataset.path), counts=dataset.manifest.counts, seen=seen)

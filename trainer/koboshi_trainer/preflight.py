@@ -1,13 +1,15 @@
 """Whether a night fits into this machine's memory, disk and time, asked before it begins.
 
 Memory and disk are estimated from the model's header. Time is known once a night has trained: its seconds for each run
-that it learnt from, and what its other stages took.
+that it learnt from, and what its other stages took; before that it is estimated, to a factor of two, from the model's
+size and the machine's speed.
 """
 
 import time
 
 from koboshi_runtime.config_values import NightlySettings
-from koboshi_runtime.estimate import needs
+from koboshi_runtime.estimate import needs, weights_of
+from koboshi_runtime.estimate_night import RUNS, night_hours, operations_a_second
 from koboshi_runtime.inspect import inspect_gguf
 from koboshi_runtime.night_sign import rests
 from koboshi_runtime.presence import running_server
@@ -51,12 +53,14 @@ def refuse_too_large(workshop: Workshop, *, patience_s: float = _PATIENCE_S) -> 
         )
 
 
-def refuse_too_long(store: Store, rows: int, settings: NightlySettings) -> None:
-    """Raise NoRoomError if a night on `rows` runs would take longer than `[nightly] longest_h`, by the last one."""
-    expected = expected_s(store, rows)
-    if expected is not None and expected > settings.longest_h * 3600:
+def refuse_too_long(workshop: Workshop, rows: int, settings: NightlySettings) -> None:
+    """Raise NoRoomError if a night on `rows` runs would take longer than `[nightly] longest_h`."""
+    known = expected_s(workshop.store, rows)
+    expected = known if known is not None else _estimated_s(workshop, rows)
+    if expected > settings.longest_h * 3600:
+        by = "the last night here" if known is not None else "the model's size and this machine's speed"
         raise NoRoomError(
-            f"a night on {rows} runs would take about {expected / 3600:.1f} h, and [nightly] longest_h is "
+            f"a night on {rows} runs would take about {expected / 3600:.1f} h by {by}, and [nightly] longest_h is "
             f"{settings.longest_h:g}",
             hint="Raise it, or lower [train] epochs.",
         )
@@ -73,3 +77,14 @@ def expected_s(store: Store, rows: int) -> float | None:
         if fit_s is not None and learnt:
             return fit_s / learnt * rows + last.cost.total_s - fit_s
     return None
+
+
+def _estimated_s(workshop: Workshop, rows: int) -> float:
+    base = workshop.base_of(workshop.registry.current())
+    found = night_hours(
+        weights_of(inspect_gguf(base.path), base.path.stat().st_size),
+        gate_tasks=workshop.settings.gate.tasks,
+        epochs=workshop.settings.train.epochs,
+        operations_a_second=operations_a_second(),
+    )
+    return 3600 * (found.training * rows / RUNS + found.export + found.gate)
