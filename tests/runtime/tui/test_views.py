@@ -15,9 +15,13 @@ from koboshi_runtime.approvals import approvals, question
 from koboshi_runtime.home import open_home
 from koboshi_runtime.store import Store
 from koboshi_runtime.store_rows import JobRow, JobStatus
-from koboshi_runtime.tui.nights_view import success_by_night, summary
+from koboshi_runtime.tui.nights_view import NIGHT, success_by_night, summary
 from koboshi_runtime.tui.plot import Drawn, bar, curve
 from koboshi_runtime.tui.theme import DARK, palette_of
+from koboshi_trainer import readiness
+from koboshi_trainer.fit_values import FitReport
+from koboshi_trainer.gate_values import GateVerdict, Reason, ToolRow
+from koboshi_trainer.morning import Cost, Kind, Learnt, Morning
 
 STYLES = palette_of(DARK)
 
@@ -167,3 +171,22 @@ def test_the_interface_needs_no_model_no_torch_and_no_more_than_it_shows() -> No
     code = "import sys, koboshi_runtime.tui.app, koboshi_runtime.tui.runs_view; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert set(loaded) & {"torch", "llama_cpp", "langgraph", "transformers", "numpy", "sqlite_utils"} == set()
+
+
+def test_what_the_nights_show_is_what_the_trainer_stores() -> None:
+    """The runtime must not import the trainer, so the words that it reads in a night's record are held here."""
+    read = {
+        Morning: {"kind", "candidate", "reasons", "hint", "learnt", "verdict", "cost"},
+        Learnt: {"losses", "rows", "held_out_before", "held_out_after"},
+        FitReport: {"losses", "label_mix", "held_out_before", "held_out_after"},
+        Cost: {"seconds"},
+        GateVerdict: {"accepted", "reasons", "current_rate", "candidate_rate", "tools", "tasks", "seeds"},
+        ToolRow: {"tool", "tasks", "current_rate", "candidate_rate"},
+        Reason: {"text"},
+    }
+    assert {kind.__name__: names - set(kind.model_fields) for kind, names in read.items()} == {
+        kind.__name__: set() for kind in read
+    }
+    assert {"wins", "losses", "ties", "p_value", "alpha"} <= set(GateVerdict.model_fields)
+    assert {kind.value for kind in Kind} == {"promoted", "refused", "nothing", "failed"}
+    assert (readiness.JOB, NIGHT) == ("nightly", "nightly")
