@@ -83,17 +83,23 @@ class Look:
 
 
 class Changes:
-    """Notices that somebody wrote to a store, without asking SQLite: by its files' sizes and times."""
+    """Notices that somebody wrote to a store, without asking SQLite: by its files' sizes and times.
+
+    The clock of files ticks every few milliseconds: a second write in the same tick is not seen. So each change is told
+    twice, the second time when it has settled.
+    """
 
     def __init__(self, store: Store) -> None:
         self._files = (store.path, store.path.with_name(store.path.name + "-wal"))
         self._seen: list[tuple[int, int] | None] = []
+        self._once_more = False
 
     def any(self) -> bool:
-        """Return whether something was written since the last call; the first call says yes."""
+        """Return whether something was written lately; the first call says yes."""
         found = [_facts(path) for path in self._files]
-        changed, self._seen = found != self._seen, found
-        return changed
+        changed, told = found != self._seen, self._once_more
+        self._seen, self._once_more = found, changed
+        return changed or told
 
 
 def _facts(path: Path) -> tuple[int, int] | None:

@@ -43,7 +43,7 @@ _PREVIEW_FROM = 150
 _FILTERED = "no run is like that: x clears the filters"
 _NOTHING = 'nothing yet: koboshi run "PROMPT" records a run, koboshi tui --sample shows made-up ones'
 
-_SETTLED_S = 0.15
+_SETTLED_S = 0.08
 """How long the cursor rests, or a word is not typed on, before something is read."""
 
 

@@ -15,6 +15,7 @@ from koboshi_runtime.approvals import approvals, question
 from koboshi_runtime.home import open_home
 from koboshi_runtime.store import Store
 from koboshi_runtime.store_rows import JobRow, JobStatus
+from koboshi_runtime.tui.look import Changes
 from koboshi_runtime.tui.nights_view import NIGHT, success_by_night, summary
 from koboshi_runtime.tui.plot import Drawn, bar, curve
 from koboshi_runtime.tui.theme import DARK, palette_of
@@ -190,3 +191,12 @@ def test_what_the_nights_show_is_what_the_trainer_stores() -> None:
     assert {"wins", "losses", "ties", "p_value", "alpha"} <= set(GateVerdict.model_fields)
     assert {kind.value for kind in Kind} == {"promoted", "refused", "nothing", "failed"}
     assert (readiness.JOB, NIGHT) == ("nightly", "nightly")
+
+
+def test_a_write_is_noticed_without_asking_the_store_and_told_once_more(home: Path) -> None:
+    store = Store.open(home / "traces.db")
+    changes = Changes(store)
+    assert [changes.any() for _ in range(3)] == [True, True, False]
+    record(store, "caaa000000000001", header("Another"))
+    assert [changes.any() for _ in range(3)] == [True, True, False]
+    store.close()
