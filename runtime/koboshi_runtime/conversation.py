@@ -60,7 +60,8 @@ Message: TypeAlias = Asked | Said | Told
 class Manner:
     """How replies are drawn, what the model is told before the first message, and what it is offered.
 
-    The next reply must be a call if `must_call` says so: of any tool, or of the one that `only` names.
+    The next reply must be a call if `must_call` says so: of any tool, or of the one that `only` names. `max_calls`
+    bounds the calls of one reply.
     """
 
     system: str = ""
@@ -74,6 +75,7 @@ class Manner:
     condition: str | None = prompt.SUCCESS
     must_call: bool = False
     only: str | None = None
+    max_calls: int = 4
 
 
 class PromptWriter:

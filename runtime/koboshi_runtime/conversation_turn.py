@@ -9,35 +9,24 @@ of turns by one model.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from koboshi_policies import Decision, Verdict
-from koboshi_tools import ToolCall, ToolResult, ToolVerdict, Transport, UsageError
+from koboshi_tools import UsageError
 
 from .conversation import Asked, Manner, Message, PromptWriter, Said, Told, Written
 from .conversation_place import StepPlace, find_place
+from .conversation_records import Records, end_of, header_of, record_results, turn_of
 from .live import visible_ids
 from .model import Constraint, FinishReason, GenerateRequest, Model, Reply, Streams, Tell
-from .parse import AnswerReply, CallReply, InvalidReply, ParsedReply, parse_reply
-from .records import CallIntent, EndReason, Purpose, RunEnd, RunHeader, RunStatus, Segment, TurnKind, TurnRecord
+from .parse import CallReply, InvalidReply, ParsedReply, parse_reply
 from .spoken import spoken
-from .store import RunRecorder, Store
+from .store import RunRecorder
 
-_ALLOWED = Decision(verdict=Verdict.ALLOW, reason="not enforced: client-executed")
-# No policy of ours stood over these calls.
-_NO_POLICY = "none"
+__all__ = ["Answer", "PromptTooLongError", "Records", "Turn", "answer", "next_turn"]
 
 
 class PromptTooLongError(UsageError):
     """What was said does not fit into the model's context."""
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Where turns are stored. `taken` are the steps that are being written, so that none is written twice."""
-
-    store: Store
-    taken: set[tuple[str, int]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +88,15 @@ class Turn:
         place, last = self.place, self.messages[-1]
         recorder = RunRecorder(self.records.store, place.run_id)
         if place.step == 0:
-            recorder.start(_header(self.writer, place))
+            recorder.start(header_of(self.writer, place))
         elif isinstance(last, Told):
-            _record_results(recorder, place.step - 1, place.calls, last)
+            record_results(recorder, place.step - 1, place.calls, last)
         segments = self.writer.new_segments(place.step)
-        recorder.turn(_turn(place.step, segments, reply, parsed))
-        if (end := _end(parsed)) is not None:
+        recorder.turn(turn_of(place.step, segments, reply, parsed))
+        if (end := end_of(parsed)) is not None:
             recorder.end(end)
         await recorder.commit()
+        self.records.note(place.run_id, place.step + 1, ended=end is not None)
 
 
 @asynccontextmanager
@@ -165,68 +155,5 @@ def _constraint(model: Model, manner: Manner) -> Constraint | None:
         tool_format=model.info.profile.tool_format,
         tools=allowed,
         must_call=manner.must_call,
-        max_calls=1 if manner.only else 4,
+        max_calls=1 if manner.only else manner.max_calls,
     )
-
-
-def _header(writer: PromptWriter, place: StepPlace) -> RunHeader:
-    manner, info = writer.manner, writer.model.info
-    return RunHeader(
-        prompt=place.question,
-        purpose=Purpose.WORK,
-        split=place.split,
-        model_hash=info.model_hash,
-        profile=info.profile,
-        condition=manner.condition if info.profile.conditions else None,
-        policy_hash=_NO_POLICY,
-        project=manner.project,
-        seed=manner.seed,
-        temperature=manner.temperature,
-        top_p=manner.top_p,
-        tools=tuple(spec.name for spec in manner.tools),
-        parent_run_id=place.parent,
-        system=manner.system,
-        tool_specs=manner.tools,
-    )
-
-
-def _record_results(recorder: RunRecorder, step: int, calls: Sequence[ToolCall], told: Told) -> None:
-    for index, (call, result) in enumerate(zip(calls, told.results, strict=False)):
-        key = f"{recorder.run_id}/{step}/{index}"
-        recorder.intent(
-            CallIntent(
-                step_index=step,
-                call_index=index,
-                call=call,
-                decision=_ALLOWED,
-                tool_version=None,
-                tool_digest=None,
-                effect=None,
-                idempotent=False,
-                idempotency_key=key,
-            )
-        )
-        verdict = ToolVerdict.ERROR if result.failed else ToolVerdict.OK
-        recorder.result(key, ToolResult(transport=Transport.OK, output=result.output, verdict=verdict))
-
-
-def _turn(step: int, segments: tuple[Segment, ...], reply: Reply, parsed: ParsedReply) -> TurnRecord:
-    kinds = {CallReply: TurnKind.CALL, AnswerReply: TurnKind.ANSWER, InvalidReply: TurnKind.INVALID}
-    return TurnRecord(
-        index=step,
-        segments=segments,
-        reply=reply,
-        kind=kinds[type(parsed)],
-        error=parsed.error if isinstance(parsed, InvalidReply) else None,
-        # An answer that was cut stays; a call that was cut does not.
-        in_context=not (isinstance(parsed, InvalidReply) and parsed.calls_begun),
-    )
-
-
-def _end(parsed: ParsedReply) -> RunEnd | None:
-    """Return how a run ends by this reply; a call, also a broken one, is answered and so goes on."""
-    if isinstance(parsed, AnswerReply):
-        return RunEnd(status=RunStatus.FINISHED, reason=EndReason.ANSWER, answer=parsed.text)
-    if isinstance(parsed, InvalidReply) and not parsed.calls_begun:
-        return RunEnd(status=RunStatus.FINISHED, reason=EndReason.TOKEN_BUDGET, answer=None)
-    return None

@@ -14,6 +14,8 @@ from pathlib import Path
 _START_TIME_FIELD = 19
 """Place of `starttime` among the fields of /proc/PID/stat that follow the command name (proc(5): field 22)."""
 
+_ENDED = ("Z", "X")
+"""States of a process that runs no more (proc(5): field 3)."""
 
 _held: set[str] = set()
 _changing = threading.Lock()
@@ -54,4 +56,6 @@ def _start_time(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[_START_TIME_FIELD]
+    fields = stat.rpartition(")")[2].split()
+    # One that ended and was not waited for has nothing any more but its entry.
+    return "" if fields[0] in _ENDED else fields[_START_TIME_FIELD]

@@ -16,7 +16,7 @@ from koboshi_runtime.home import open_home
 from koboshi_runtime.model import Model
 from koboshi_runtime.server.app import make_app
 from koboshi_runtime.server.listening import listen_on, make_server, names_of
-from koboshi_runtime.server.service import OneModel, Service
+from koboshi_runtime.server.service import Models, OneModel, Service
 from koboshi_runtime.server.tokens import Scope
 from koboshi_runtime.session import Place, open_session
 from koboshi_runtime.store import Store
@@ -52,8 +52,8 @@ class Served:
 
 
 @contextmanager
-def served(root: Path, model: Model, folder: Path | None = None) -> Iterator[Served]:
-    """Serve `model` from the home `root` / home for as long as the context lasts."""
+def served(root: Path, model: Model, folder: Path | None = None, *, models: Models | None = None) -> Iterator[Served]:
+    """Serve `model`, or what `models` lease, from the home `root` / home for as long as the context lasts."""
     place = Place(open_home(path=root / "home"), folder, Settings())
     listener = listen_on("127.0.0.1", 0)
     ready = threading.Event()
@@ -61,7 +61,7 @@ def served(root: Path, model: Model, folder: Path | None = None) -> Iterator[Ser
 
     async def serve() -> None:
         async with open_session(place, model=model) as session:
-            service = Service.of(place, session, OneModel(model))
+            service = Service.of(place, session, models or OneModel(model))
             server = make_server(make_app(service, names_of(listener)))
             found.append((service, server))
             ready.set()

@@ -246,6 +246,16 @@ def test_a_forced_call_is_asked_of_the_model(tmp_path: Path, choice: Any) -> Non
     assert (constraint.must_call, names) == (True, ["stock", "other"] if choice == "required" else ["stock"])
 
 
+@pytest.mark.parametrize(("asked", "most"), [({}, 4), ({"parallel_tool_calls": False}, 1)])
+def test_a_client_that_takes_one_call_a_reply_is_given_one(tmp_path: Path, asked: dict[str, Any], most: int) -> None:
+    model = ScriptedModel([CALL])
+    with served(tmp_path, model) as server:
+        create: Any = server.openai().chat.completions.create
+        create(model="current", messages=LAMPS, tools=[STOCK], **asked)
+    constraint = model.requests[0].constraint
+    assert (constraint and constraint.max_calls) == most
+
+
 def test_models_are_listed_by_name_and_as_current(serve: Open) -> None:
     client = serve().openai()
     assert [model.id for model in client.models.list()] == ["current", "scripted"]

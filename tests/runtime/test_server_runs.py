@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +15,13 @@ import httpx
 import pytest
 from tests.runtime.serving import Served, served
 
+from koboshi_runtime.conversation_records import Records
 from koboshi_runtime.home import open_home
 from koboshi_runtime.model import GenerateRequest, Reply, Tell
-from koboshi_runtime.records import OutcomeLabel, OutcomeSource
+from koboshi_runtime.records import EndReason, OutcomeLabel, OutcomeSource
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.server.tokens import Scope
+from koboshi_runtime.store import Store
 from koboshi_runtime.trust import pin_new
 
 CALCULATE = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "2 + 2"}}\n</tool_call>'
@@ -128,6 +132,59 @@ def test_an_outcome_that_is_posted_later_counts_and_reaches_the_dataset(serve: O
     found = build_dataset([stored], lambda *_: segment, tmp_path / "datasets")
     rows = (*found.train, *found.held_out)
     assert [(row.run_id, row.label) for row in rows] == [(run_id, OutcomeLabel.SUCCESS)]
+
+
+def test_a_conversation_that_ends_with_a_call_is_closed_by_its_outcome(serve: Open) -> None:
+    server = serve(CALCULATE, "Four.")
+    tool: Any = {"type": "function", "function": {"name": "calculator"}}
+    question: Any = {"role": "user", "content": "How much is 2 + 2?"}
+    create = server.openai().chat.completions.with_raw_response.create
+    raw = create(model="current", messages=[question], tools=[tool])
+    run_id, message = raw.headers["x-koboshi-run"], raw.parse().choices[0].message
+    assert server.store.trajectory(run_id).end is None
+    with server.http(Scope.LABEL) as client:
+        client.post("/v1/outcomes", json={"run_id": run_id, "label": "success"})
+    stored = server.store.trajectory(run_id)
+    assert (stored.end and stored.end.reason) == EndReason.NOT_EXECUTED
+    assert [call.result.transport for call in stored.calls if call.result] == ["not_executed"]
+    call_id = (message.tool_calls or ())[0].id
+    later: Any = [
+        question,
+        message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call_id, "content": "4"},
+    ]
+    again = create(model="current", messages=later, tools=[tool])
+    assert again.headers["x-koboshi-run"] != run_id
+    assert server.store.trajectory(again.headers["x-koboshi-run"]).header.parent_run_id == run_id
+
+
+LEAVER = """
+import asyncio, sys
+from pathlib import Path
+from koboshi_runtime.conversation import Asked, Manner
+from koboshi_runtime.conversation_turn import Records, answer
+from koboshi_runtime.scripted import ScriptedModel
+from koboshi_runtime.store import Store
+from koboshi_tools import ToolSpec
+
+manner = Manner(tools=(ToolSpec(name="calculator", parameters={"type": "object", "properties": {}}),))
+records = Records(Store.open(Path(sys.argv[1])))
+print(asyncio.run(answer(ScriptedModel([sys.argv[2]]), [Asked(text="2 + 2?")], manner, records)).said.written.run_id)
+"""
+
+
+def test_a_run_that_a_dead_process_left_open_is_closed_when_nobody_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "traces.db"
+    command = [sys.executable, "-c", LEAVER, str(path), CALCULATE]
+    run_id = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    records = Records(Store.open(path))
+    records.adopt()
+    asyncio.run(records.close_idle(3600))
+    assert records.store.trajectory(run_id).end is None
+    asyncio.run(records.close_idle(0))
+    stored = records.store.trajectory(run_id)
+    assert (stored.end and stored.end.reason) == EndReason.NOT_EXECUTED
+    assert records.open == {}
 
 
 def test_metrics_count_requests_tokens_and_errors(serve: Open) -> None:

@@ -1,9 +1,13 @@
 """The live model changes under requests: nobody fails, nobody is answered by two models, nothing is left loaded."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.runtime.serving import served
 
 from koboshi_runtime.home import open_home
 from koboshi_runtime.model import GenerateRequest, Model
@@ -16,6 +20,9 @@ from koboshi_runtime.server.metrics import Metrics
 from koboshi_runtime.server.resting import rest_at_night
 from koboshi_runtime.store_owner import this_process
 from koboshi_runtime.workermodel import ModelError
+
+CALL = '<tool_call>\n{"name": "stock", "arguments": {}}\n</tool_call>'
+STOCK: Any = {"type": "function", "function": {"name": "stock"}}
 
 
 class Bench:
@@ -198,3 +205,34 @@ def test_a_model_that_does_not_wake_fails_the_request_and_is_tried_again() -> No
         assert await bench.ask() == ("one", "one")
 
     asyncio.run(served())
+
+
+def test_a_conversation_across_a_swap_goes_on_as_a_run_of_the_new_model(tmp_path: Path) -> None:
+    info = ScriptedModel(()).info
+    live = [
+        ScriptedModel([CALL], info=info.model_copy(update={"model_hash": "sha256:old"})),
+        ScriptedModel([CALL, "There are 4."], info=info.model_copy(update={"model_hash": "sha256:new"})),
+    ]
+
+    class Changing:
+        @asynccontextmanager
+        async def lease(self) -> AsyncIterator[Model]:
+            yield live[0]
+
+    with served(tmp_path, live[0], models=Changing()) as server:
+        create = server.openai().chat.completions.with_raw_response.create
+        messages: list[Any] = [{"role": "user", "content": "How many lamps?"}]
+        told: list[tuple[str, str]] = []
+        for _ in range(3):
+            raw = create(model="current", messages=messages, tools=[STOCK])
+            message = raw.parse().choices[0].message
+            messages.append(message.model_dump(exclude_none=True))
+            for call in message.tool_calls or ():
+                messages.append({"role": "tool", "tool_call_id": call.id, "content": "4"})
+            told.append((raw.headers["x-koboshi-run"], raw.headers["x-koboshi-model"]))
+            del live[: len(live) - 1]
+        assert [model for _, model in told] == ["sha256:old", "sha256:new", "sha256:new"]
+        assert told[0][0] != told[1][0] == told[2][0]
+        new = server.store.trajectory(told[1][0])
+        assert (new.header.model_hash, new.header.parent_run_id, len(new.turns)) == ("sha256:new", told[0][0], 2)
+        assert len(server.store.trajectory(told[0][0]).turns) == 1

@@ -20,6 +20,8 @@ from ..tool_specs import read_tool_spec
 from .errors import ApiError, bad_field
 
 _SEEDS = 1 << 31
+_MAX_CALLS = 4
+"""In one reply, as in a run of the agent."""
 
 # Fields that cannot be kept, with the values of them that ask for nothing.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -93,6 +95,7 @@ class ChatRequest(BaseModel):
     messages: list[RequestMessage] = Field(min_length=1)
     tools: list[dict[str, Any]] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -146,6 +149,7 @@ def read_manner(request: ChatRequest, defaults: Defaults) -> Manner:
         project=defaults.project,
         must_call=must_call,
         only=only,
+        max_calls=1 if request.parallel_tool_calls is False else _MAX_CALLS,
     )
 
 

@@ -26,7 +26,7 @@ from .errors import ApiError
 RUN_HEADER = "X-Koboshi-Run"
 """The header that names a run: the server's of the reply it gives, a client's of the run that it goes on with."""
 
-_REMEMBERED = 20_000
+_REMEMBERED = 5_000
 """Replies: some 100 MB of ids at 500 tokens each, which is days of one person's work."""
 
 _TWINS = 256

@@ -48,8 +48,11 @@ class AnswerBody(_Exact):
 
 async def add_outcome(request: Request) -> Response:
     """Append a label to a run, and tell which one counts now."""
-    store, given = service_of(request).session.store, await read_body(request, OutcomeBody)
+    service, given = service_of(request), await read_body(request, OutcomeBody)
+    store = service.session.store
     run_id = store.resolve(given.run_id)
+    # Whoever says how it went knows that it is over, also where its last reply is a call.
+    await service.records.close(run_id)
     outcome = Outcome(
         label=given.label,
         source=OutcomeSource.EVENT,

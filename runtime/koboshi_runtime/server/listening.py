@@ -16,7 +16,7 @@ _BACKLOG = 1024
 UNIX_HOST = "localhost"
 """What clients of the UNIX socket call the server; no page can have that name without a port but on port 80."""
 
-_FAREWELL_S = 10
+_FAREWELL_S = 45
 """Seconds that replies under way are given when the server stops."""
 
 

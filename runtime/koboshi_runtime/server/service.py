@@ -1,5 +1,6 @@
 """What the server's endpoints share: the home, the project, its model, its records."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ from .tokens import Tokens, open_tokens
 
 if TYPE_CHECKING:
     from .runs import Runs
+
+
+_SWEEP_S = 60.0
+_IDLE_S = 900.0
+"""A client's tool that needs longer than this finds its conversation going on as a run of its own."""
 
 
 class Models(Protocol):
@@ -71,6 +77,13 @@ class Service:
             metrics or Metrics(),
             Agent(),
         )
+
+    async def sweep(self) -> None:
+        """Close the runs that no client comes back to, those of servers before this one too, until cancelled."""
+        self.records.adopt()
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            await self.records.close_idle(_IDLE_S)
 
     @property
     def defaults(self) -> Defaults:

@@ -40,6 +40,7 @@ async def serve(place: Place, model_ref: str | None, on_ready: Callable[[str, st
         model = await keeper.start()
         service = Service.of(place, session, keeper, keeper.metrics)
         stack.push_async_callback(service.runs.close)
+        stack.push_async_callback(_cancelled, asyncio.create_task(service.sweep()))
         inside = stack.enter_context(listen_at(api_socket(home)))
         shared = await share_model(keeper, listen_at(model_socket(home)))
         stack.push_async_callback(shared.close)
