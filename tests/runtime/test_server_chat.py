@@ -281,6 +281,7 @@ PIECES = [
 ]
 
 
+@example(profile=PROFILES[0], parts=["<think>"], cut=7, with_tools=False, stops=("k>a", "ND"))
 @given(
     profile=st.sampled_from(PROFILES),
     parts=st.lists(st.sampled_from(PIECES), max_size=8),
