@@ -38,7 +38,8 @@ class Entry(Static):
         styles = palette(self)
         shown = Text(f"{self._number} {self._title}")
         if self.waiting:
-            shown.append(f" {self.waiting}", styles.warn)
+            # On the colour of the place where one is, only the text's own can be read.
+            shown.append(f" {self.waiting}", "" if self.has_class("-here") else styles.warn)
         self.update(shown)
 
     def on_click(self) -> None:
@@ -69,6 +70,7 @@ class TopBar(Horizontal):
         """Mark the view that is shown."""
         for entry in self.query(Entry):
             entry.set_class(entry.view_id == view_id, "-here")
+            entry.draw()
 
     def count(self, view_id: str, waiting: int) -> None:
         """Show how many things wait in a view."""

@@ -19,7 +19,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tests.runtime.store_samples import DONE, OK, WORDS, header, label, record
+from textual import events
 
 from koboshi_runtime.home import open_home
 from koboshi_runtime.ids import prompt_hash
@@ -29,7 +31,7 @@ from koboshi_runtime.tui.look import PAGE, Look
 
 RUNS, STEPS_A_RUN, MODELS = 100_000, 10, 3
 TOOLS = ("sql", "calculator", "files_read", "files_write", "http_get", "docs")
-_WRITES, _ROUNDS = 150, 5
+_WRITES, _ROUNDS = 1_000, 5
 
 
 def fill(path: Path) -> None:
@@ -146,12 +148,15 @@ async def measure_screen(home: Path) -> dict[str, float]:
         driven = Driven(app, pilot)
         await driven.until(lambda: "runs, more below" in driven.text())
         found = {"first page, s": time.perf_counter() - began}
-        await pilot.press("slash")
+        await pilot.press("slash", *"zebr")
+        await driven.until(lambda: "no run is like that" in driven.text())
         began = time.perf_counter()
-        await pilot.press(*"zebra")
+        driven.app.post_message(events.Key("a", "a"))
         while "20 runs" not in driven.text():
             await asyncio.sleep(0.005)
-        found["typed word, ms (80 of them waiting for more letters)"] = 1000 * (time.perf_counter() - began)
+        found["from the last letter of a word to its runs, ms (80 of them waiting for a next)"] = 1000 * (
+            time.perf_counter() - began
+        )
         for key in ("escape", "2", "3", "4", "5", "6", "7", "1"):
             await driven.press(key)
         found["memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -159,17 +164,19 @@ async def measure_screen(home: Path) -> dict[str, float]:
     return found
 
 
-def measure_start(home: Path) -> float:
-    """Return seconds from the start of a process until the first page stands."""
+def measure_start(home: Path) -> tuple[float, float]:
+    """Return seconds and processor seconds from the start of a process until the first page stands."""
     code = (
         "import asyncio, sys; from pathlib import Path; from tests.runtime.tui.measure_tui import first_page;"
         "asyncio.run(first_page(Path(sys.argv[1])))"
     )
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", code, str(home)], check=True)
-        times.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        times.append((time.perf_counter() - began, used))
     return min(times)
 
 
@@ -196,18 +203,25 @@ def write_runs(path: Path) -> float:
         return time.perf_counter() - began
 
 
-def measure_writers(home: Path) -> tuple[float, float]:
-    """Return the seconds of a writer alone and beside an open interface, medians of rounds that take turns."""
+def measure_writers(home: Path) -> tuple[float, float, float]:
+    """Return the seconds of a writer alone and beside an open interface, and the part of a processor that that took.
+
+    All are medians of rounds that take turns.
+    """
     path = open_home(path=home).traces
-    alone, beside = [], []
+    alone, beside, shares = [], [], []
     for _ in range(_ROUNDS):
         alone.append(write_runs(path))
         shown = subprocess.Popen([sys.executable, "-m", "tests.runtime.tui.measure_tui", "--show", str(home)])
         time.sleep(3)
+        watched = psutil.Process(shown.pid)
+        before = watched.cpu_times()
         beside.append(write_runs(path))
+        after = watched.cpu_times()
+        shares.append((after.user + after.system - before.user - before.system) / beside[-1])
         shown.terminate()
         shown.wait()
-    return statistics.median(alone), statistics.median(beside)
+    return statistics.median(alone), statistics.median(beside), statistics.median(shares)
 
 
 async def show(home: Path) -> None:
@@ -229,7 +243,8 @@ def main(folder: Path) -> None:
     with closing(Store.open(home.traces)) as store:
         for name, milliseconds, found in measure_queries(Look(home, store)):
             print(f"{milliseconds:8.1f} ms  {name} ({found} on the page)")
-    print(f"{measure_start(home.root):8.2f} s   from the start of the process to the first page")
+    seconds, used = measure_start(home.root)
+    print(f"{seconds:8.2f} s   from the start of the process to the first page, {used:.2f} s of processor time")
     for name, value in asyncio.run(measure_screen(home.root)).items():
         print(f"{value:8.2f}     {name}")
     alone, beside = measure_writers(home.root)
