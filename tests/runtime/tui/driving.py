@@ -45,9 +45,9 @@ class Driven:
             await self._pilot.pause(0.05)
         raise AssertionError(f"never came about; the screen is\n{self.text()}")
 
-    async def click(self, selector: str) -> None:
-        """Click on a part of the screen."""
-        await self._pilot.click(selector)
+    async def click(self, selector: str, line: int = 0) -> None:
+        """Click on a part of the screen, on one of its lines."""
+        await self._pilot.click(selector, offset=(4, line))
         await self.settle()
 
     async def resize(self, width: int, height: int) -> None:

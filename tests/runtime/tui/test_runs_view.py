@@ -132,5 +132,11 @@ def test_a_click_does_what_the_key_does(home: Path, store: Store) -> None:
         await driven.click("#chip-outcome")
         assert "outcome: Enter takes" in driven.text()
         await driven.press("escape")
+        await driven.click("#entry-policy")
+        assert "e writes a call" in driven.text()
+        await driven.click("#entry-runs")
+        await driven.click("#runs-list", line=3)
+        await driven.click("#runs-list", line=3)
+        assert "Count the pears" in driven.lines()[0]
 
     drive(home, look)

@@ -50,7 +50,9 @@ def screens(home: Path, size: tuple[int, int]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("size", [SIZES[0], pytest.param(SIZES[1], marks=pytest.mark.slow)], ids=str)
-def test_every_screen_is_the_golden_one(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_every_screen_is_the_golden_one(tmp_path: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    # The rules of whoever runs the tests are not the sample's.
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name, text in screens(tmp_path / "home", size).items():
         assert text == (GOLDEN / f"{name}-{size[0]}x{size[1]}.txt").read_text(encoding="utf-8"), name
 
