@@ -17,7 +17,8 @@ from .presence import model_socket, running_server
 from .worker_link import Link, LinkLost, ModelError
 
 _READ_BYTES = 1 << 20
-_PATIENCE_S = 5.0
+_PATIENCE_S = 120.0
+"""A server that rests, or is changing its model, loads one first; loading a second copy here would take as long."""
 
 
 class ServedModel:
@@ -88,12 +89,20 @@ async def served_model(home: Home, suits: Callable[[ModelInfo], bool]) -> Served
 
 
 async def _connect(home: Home) -> tuple[Link, dict[str, Any]]:
+    """Return a link to the server's model, and what it says of itself. Raises ModelError if there is none."""
     try:
         reader, writer = await asyncio.open_connection(sock=_connected(model_socket(home)), limit=_READ_BYTES)
-        link = Link(reader, writer)
-        return link, await asyncio.wait_for(link.greeting(), _PATIENCE_S)
-    except (OSError, LinkLost) as error:
+    except OSError as error:
         raise ModelError("the server does not answer", hint="See: koboshi ps") from error
+    link = Link(reader, writer)
+    try:
+        return link, await asyncio.wait_for(link.greeting(), _PATIENCE_S)
+    except BaseException as error:
+        link.hang_up()
+        await link.closed()
+        if isinstance(error, LinkLost | TimeoutError):
+            raise ModelError("the server does not answer", hint="See: koboshi ps") from error
+        raise
 
 
 def _connected(path: Path) -> socket.socket:

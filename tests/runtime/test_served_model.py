@@ -117,6 +117,30 @@ def test_a_server_that_ends_is_told(home: Home) -> None:
     asyncio.run(carry())
 
 
+def test_a_server_that_does_not_answer_is_not_held_on_to(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("koboshi_runtime.served_model._PATIENCE_S", 0.05)
+
+    class Busy(Held):
+        @asynccontextmanager
+        async def lease(self) -> AsyncIterator[Model]:
+            self.leases += 1
+            try:
+                await asyncio.Event().wait()
+                yield self.model
+            finally:
+                self.leases -= 1
+
+    async def carry() -> int:
+        held = Busy(ScriptedModel(()))
+        shared = await share_model(held, listen_at(model_socket(home)))
+        announce(home, url="http://127.0.0.1:1/v1", project="test")
+        assert await served_model(home, lambda _: True) is None
+        await shared.close()
+        return held.leases
+
+    assert asyncio.run(carry()) == 0
+
+
 def test_without_a_server_or_with_another_model_nothing_is_shared(home: Home) -> None:
     assert asyncio.run(served_model(home, lambda _: True)) is None
 
