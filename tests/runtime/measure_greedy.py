@@ -9,6 +9,7 @@ of the runs differ in any token, and for each the step, and how sure the model w
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,12 @@ async def measure(folder: Path, file: Path, count: int, ref: str | None) -> dict
         tasks = list(load_tasks(file)[:count])
         # Once before, so that the common beginning is in the cache for both.
         await _runs(session, tasks[:1], 1)
-        alone, among = await _runs(session, tasks, 1), await _runs(session, tasks, AMONG)
+        started = time.monotonic()
+        alone, between = await _runs(session, tasks, 1), time.monotonic()
+        among, ended = await _runs(session, tasks, AMONG), time.monotonic()
     parted = [found for pair in zip(alone, among, strict=True) if (found := _parted(*pair))]
-    return {"runs": len(tasks), "differ": len(parted), "parted": parted}
+    seconds = {"alone_s": round(between - started, 1), "among_s": round(ended - between, 1)}
+    return {"runs": len(tasks), "differ": len(parted), **seconds, "parted": parted}
 
 
 if __name__ == "__main__":
