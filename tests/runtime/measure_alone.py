@@ -3,8 +3,8 @@
     python tests/runtime/measure_alone.py MODEL.gguf ...
 
 For each file and way of loading, the logits of one sequence's next token are taken alone in an empty cache, alone with
-fifteen other sequences in the cache, and in batches with 1, 3, 7 and 15 of them. A line of JSON says by how much the
-largest log-probability moved (0 means equal to the last bit of every logit).
+fifteen other sequences in the cache, in batches with 1, 3, 7 and 15 of them, and with its cells behind or among theirs.
+A line of JSON says by how much the largest log-probability moved (0 means equal to the last bit of every logit).
 """
 
 import json
@@ -44,6 +44,13 @@ def _decode(engine: Engine, parts: dict[int, list[int]], start: int) -> NDArray[
     return engine.decode(tokens, positions, sequences, wanted)[0].astype(np.float64)
 
 
+def _decode_mixed(engine: Engine, one: list[int], other: list[int]) -> None:
+    """Decode two prompts in one step, token by token in turn, so that their cells lie in turn."""
+    tokens = [token for pair in zip(one, other, strict=True) for token in pair]
+    positions = [position for position in range(len(one)) for _ in range(2)]
+    engine.decode(tokens, positions, [0, 1] * len(one), [False] * len(tokens))
+
+
 def _moved(logits: NDArray[np.float64], alone: NDArray[np.float64]) -> float:
     if np.array_equal(logits, alone):
         return 0.0
@@ -75,6 +82,16 @@ def measure(path: Path, way: str) -> dict[str, Any]:
     _decode(engine, {0: prompts[0][:48]}, 0)
     _decode(engine, {0: prompts[0][48:]}, 48)
     found["prompt in two parts"] = _moved(_decode(engine, {0: next_token[:1]}, PROMPT_TOKENS), alone)
+    for sequence in range(SEQUENCES):
+        engine.forget(sequence, 0)
+    for sequence in range(1, SEQUENCES):
+        _decode(engine, {sequence: prompts[sequence]}, 0)
+    _decode(engine, {0: prompts[0]}, 0)
+    found["behind fifteen others"] = _moved(_decode(engine, {0: next_token[:1]}, PROMPT_TOKENS), alone)
+    for sequence in range(SEQUENCES):
+        engine.forget(sequence, 0)
+    _decode_mixed(engine, prompts[0], prompts[1])
+    found["mixed with another"] = _moved(_decode(engine, {0: next_token[:1]}, PROMPT_TOKENS), alone)
     engine.close()
     return found
 
