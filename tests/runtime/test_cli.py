@@ -68,6 +68,13 @@ def test_a_mistyped_verb_is_wrong_usage_with_the_nearest_one() -> None:
     assert "Did you mean 'models'?" in done.stderr
 
 
+def test_a_mistyped_verb_of_a_noun_is_named_with_the_nearest_one() -> None:
+    done = _koboshi("models", "lst")
+    assert done.exit_code == 2
+    assert "No such command 'lst'" in done.stderr
+    assert "list" in done.stderr
+
+
 def test_a_bare_noun_lists() -> None:
     assert _koboshi("models").output == _koboshi("models", "list").output
     assert json.loads(_koboshi("models", "--json").output) == []

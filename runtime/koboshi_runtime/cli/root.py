@@ -76,7 +76,9 @@ class Root(click.Group):
         if args[0] not in (known := self.list_commands(ctx)) and not args[0].startswith("-"):
             raise click.exceptions.NoSuchCommand(args[0], possibilities=known, ctx=ctx)
         name, command, rest = super().resolve_command(ctx, args)
-        if isinstance(command, click.Group) and not {"--help", *command.commands} & set(rest):
+        # A word that is no verb of the noun was meant as one.
+        alone = not rest or rest[0].startswith("-")
+        if isinstance(command, click.Group) and alone and not {"--help", *command.commands} & set(rest):
             rest = [*[verb for verb in _BARE if verb in command.commands][:1], *rest]
         return name, command, rest
 
