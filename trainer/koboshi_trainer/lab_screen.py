@@ -11,8 +11,10 @@ from koboshi_runtime.cli.context import progress
 
 _BETWEEN_LINES_S = 15.0
 _TELLING_SHARE = 0.1
-# Steps expected to be shorter than this are mostly start-up, and say nothing of the machine.
+# Steps expected to be shorter than this are mostly start-up, and say nothing of the machine; nor do those that were
+# there already.
 _TELLING_S = 10.0
+_AT_ONCE_S = 1.0
 
 
 class LabScreen:
@@ -39,7 +41,7 @@ class LabScreen:
     def end(self) -> float:
         """Close the step and return its seconds."""
         seconds = time.monotonic() - self._began
-        if self._expected >= _TELLING_S:
+        if self._expected >= _TELLING_S and seconds >= _AT_ONCE_S:
             self._spent_s += seconds
             self._planned_s += self._expected
         return seconds
