@@ -14,6 +14,7 @@ from koboshi_trainer.commands.lab import lab as lab_command
 from koboshi_trainer.lab_report import make_report
 from koboshi_trainer.lab_report_text import log_entry, page, write_log
 from koboshi_trainer.lab_results import read_all
+from koboshi_trainer.lab_screen import LabScreen
 
 SMALL = EXPERIMENT.replace("seeds = [0, 1]", "seeds = [0]")
 
@@ -85,6 +86,14 @@ def test_seeds_of_the_chain_have_a_seeded_model_and_a_pool_each(tmp_path: Path, 
     assert report.missing == report.older == ()
     assert "Pool of seed 1: " in page(report)
     assert open_lab(lab.results.with_suffix(".toml")).missing() == []
+
+
+def test_steps_that_were_there_already_say_nothing_of_the_time_left() -> None:
+    screen = LabScreen({"made before": 100.0, "to come": 50.0})
+    screen.begin("made before")
+    screen.end()
+    screen.begin("to come")
+    assert screen.seconds_left(0.0) == pytest.approx(50.0, abs=5.0)
 
 
 def test_report_says_what_lacks_and_what_is_older(tmp_path: Path, kit: SimpleNamespace) -> None:
