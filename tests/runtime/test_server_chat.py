@@ -40,6 +40,13 @@ def serve(tmp_path: Path) -> Iterator[Open]:
         yield lambda *replies: stack.enter_context(served(tmp_path, ScriptedModel(replies)))
 
 
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server whose model has nothing to say."""
+    with served(tmp_path_factory.mktemp("silent"), ScriptedModel(())) as running:
+        yield running
+
+
 def tool_message(call: Any, output: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": call.id, "content": output}
 
@@ -101,7 +108,7 @@ def six_steps(request: GenerateRequest) -> str:
     return "There are 4." if made == 5 else CALL
 
 
-@pytest.mark.parametrize("count", [8, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_equal_conversations_of_six_requests_at_once_become_a_trajectory_each(tmp_path: Path, count: int) -> None:
     async def converse(client: openai.AsyncOpenAI) -> str | None:
         messages: list[Any] = list(LAMPS)
@@ -210,9 +217,9 @@ def test_stop_text_is_not_said(serve: Open) -> None:
     ],
 )
 def test_what_cannot_be_kept_is_refused_in_openais_shape(
-    serve: Open, fields: dict[str, Any], error: type[openai.APIStatusError], said: str
+    silent: Served, fields: dict[str, Any], error: type[openai.APIStatusError], said: str
 ) -> None:
-    create: Any = serve("no").openai().chat.completions.create
+    create: Any = silent.openai().chat.completions.create
     with pytest.raises(error, match=said) as raised:
         create(**{"model": "current", "messages": HI, **fields})
     assert isinstance(raised.value.body, dict)
@@ -227,8 +234,8 @@ def test_prompt_beyond_the_context_is_told_by_its_code(tmp_path: Path) -> None:
         assert raised.value.code == "context_length_exceeded"
 
 
-def test_error_in_the_middle_of_a_stream_is_told_in_it(serve: Open) -> None:
-    stream = serve().openai().chat.completions.create(model="current", messages=HI, stream=True)
+def test_error_in_the_middle_of_a_stream_is_told_in_it(silent: Served) -> None:
+    stream = silent.openai().chat.completions.create(model="current", messages=HI, stream=True)
     with pytest.raises(openai.APIError, match="the script has 0 replies"):
         list(stream)
 
@@ -256,8 +263,8 @@ def test_a_client_that_takes_one_call_a_reply_is_given_one(tmp_path: Path, asked
     assert (constraint and constraint.max_calls) == most
 
 
-def test_models_are_listed_by_name_and_as_current(serve: Open) -> None:
-    client = serve().openai()
+def test_models_are_listed_by_name_and_as_current(silent: Served) -> None:
+    client = silent.openai()
     assert [model.id for model in client.models.list()] == ["current", "scripted"]
     assert client.models.retrieve("scripted").id == "scripted"
     with pytest.raises(openai.NotFoundError):

@@ -84,6 +84,7 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         access_log=False,
         lifespan="off",
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=_FAREWELL_S,
     )
     return uvicorn.Server(config)
