@@ -88,7 +88,7 @@ def test_a_worker_that_dies_over_every_try_costs_the_turn_and_not_the_runtime(un
 def test_a_frame_that_is_no_message_ends_the_worker_and_nobody_waits_for_ever(under_way):
     async def scene(model, task):
         before = model.process_id
-        model._worker.reader.feed_data(b"\xff\xff\xff\xff")
+        model._worker.link.reader.feed_data(b"\xff\xff\xff\xff")
         reply = await task
         return before, model.process_id, reply
 
