@@ -103,7 +103,7 @@ class KoboshiApp(App[None]):
 
     @work(exclusive=True, group="tick")
     async def _tick(self) -> None:
-        if not self._bar.is_attached:
+        if not (self._bar.is_attached and self.is_running):
             return
         written, screen = self._changes.any(), self.screen
         if isinstance(screen, RunScreen) and written:

@@ -67,3 +67,8 @@ def clock(at: str) -> str:
 def short_hash(named: str) -> str:
     """Return the beginning of a hash, without the name of its algorithm."""
     return plain(named).removeprefix("sha256:")[:12]
+
+
+def many(count: int, what: str) -> str:
+    """Return how many there are of something, in the number it takes."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -5,6 +5,7 @@ the command line calls as well.
 """
 
 import getpass
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..pieces import pieces_of
 from ..records import Outcome, OutcomeLabel, OutcomeSource
 from ..registry_pointer import read_pointer
 from ..store import RunFilter, Store
+from ..store_owner import is_alive
 from ..store_runs import RunPage, list_runs, list_tools
 
 PAGE = 100
@@ -76,6 +78,14 @@ class Look:
         if model_hash is None:
             return "no model"
         return next((model.name for model in self.store.models() if model.model_hash == model_hash), model_hash)
+
+    def night_stage(self) -> str | None:
+        """Return the stage at which a night is at work now, as the night itself keeps it in `run/`, or None."""
+        try:
+            found = json.loads((self.home.run / "nightly.json").read_bytes())
+            return str(found["stage"]) if is_alive(found["owner"]) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def pieces(self, model_hash: str) -> Mapping[int, bytes] | None:
         """Return what each token of a model stands for, or None where its file is not here."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 
 from ..registry import ModelEntry, Registry
-from .cells import block, clock, line, short_hash
+from .cells import block, clock, line, many, short_hash
 from .listing import Listing
 from .lists import Column, Rows
 from .plot import bar
@@ -96,7 +96,7 @@ class ModelsView(Listing[ModelEntry]):
 
     def status(self) -> Text:
         """Return how many there are."""
-        return Text(self.empty if not self.found else f"{len(self.found)} models")
+        return Text(many(len(self.found), "model") if self.found else self.empty)
 
 
 def gate_text(verdict: Mapping[str, Any], styles: Palette, *, against: str = "") -> Text:

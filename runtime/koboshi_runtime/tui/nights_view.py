@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 
 from ..store_rows import JobRow, JobStatus
-from .cells import block, clock, line
+from .cells import block, clock, line, many
 from .listing import Listing
 from .lists import Column, Rows
 from .models_view import gate_text, parity_text
@@ -51,9 +51,11 @@ class NightsView(Listing[JobRow]):
 
     def __init__(self) -> None:
         super().__init__("nights")
+        self.stage: str | None = None
 
     def read(self) -> list[JobRow]:
         """Read the jobs of nights and trainings."""
+        self.stage = look_of(self).night_stage()
         return [job for job in look_of(self).store.jobs() if job.kind in (NIGHT, TRAINING)]
 
     def key_of(self, row: JobRow) -> str:
@@ -121,7 +123,10 @@ class NightsView(Listing[JobRow]):
     def status(self) -> Text:
         """Return how many there are."""
         promoted = sum(_kind(job) == "promoted" for job in self.found)
-        return Text(self.empty if not self.found else f"{len(self.found)} nights and trainings, {promoted} promoted")
+        if not self.found:
+            return Text(self.empty)
+        shown = Text(f"{many(len(self.found), 'job')}, {promoted} promoted")
+        return shown.append(" · ▸ at work now: ").append_text(line(self.stage, 20)) if self.stage else shown
 
 
 def verdict_of(job: JobRow) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from koboshi_tools import ToolCall, UsageError
 from ..project import load_project
 from ..records import Purpose
 from ..strict_json import loads
-from .cells import line
+from .cells import line, many
 from .lists import Column, Rows
 from .picking import ANY, WAITS, Chip, Picker
 from .run_nodes import decision_text
@@ -111,7 +111,7 @@ class PolicyView(View):
         )
         where = look_of(self).project
         place = f"of the project {where}" if where else "without a project; koboshi tui -C DIR looks at one"
-        self.query_one(".status", Static).update(line(f"{len(rules)} rules {place}"))
+        self.query_one(".status", Static).update(line(f"{many(len(rules), 'rule')} {place}"))
 
     @on(Rows.Resized)
     def _resized(self) -> None:

@@ -14,7 +14,7 @@ from koboshi_policies import Decision
 from koboshi_tools import ToolCall
 
 from ..records import CallRecord, Outcome, Segment, Trajectory, TurnRecord
-from .cells import block, clock, line, short_hash, verdict
+from .cells import block, clock, line, many, short_hash, verdict
 from .theme import Palette
 from .tokens import Pieces, reply_text
 
@@ -62,7 +62,7 @@ def overview(run: Trajectory, palette: Palette) -> Text:
         "condition": header.condition or "none",
         "project": header.project,
         "policy": short_hash(header.policy_hash),
-        "took": f"{_many(len(turns), 'step')}, {_many(len(run.calls), 'call')}, {tokens} tokens, {seconds:.2f} s",
+        "took": f"{many(len(turns), 'step')}, {many(len(run.calls), 'call')}, {tokens} tokens, {seconds:.2f} s",
     }
     for name, value in rows.items():
         shown.append(f"{name:>11}  ", palette.quiet).append_text(line(value)).append("\n")
@@ -191,10 +191,6 @@ def _told(run: Trajectory, palette: Palette) -> Text:
 
 def _title(name: str, text: str, palette: Palette, counts: str = "") -> Text:
     return Text.assemble((f"{name} {counts}", palette.quiet), no_wrap=True).append_text(line(text, 200))
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _pretty(value: object) -> str:

@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 from ..records import OutcomeLabel, Purpose, RunStatus
 from ..store import RunFilter
 from ..store_rows import RunRow
-from .cells import clock, line, outcome_of, short, verdict
+from .cells import clock, line, many, outcome_of, short, verdict
 from .labelling import LABEL_KEYS, labels_of, looked_at
 from .lists import Column, Rows
 from .look import PAGE
@@ -41,7 +41,7 @@ _PREVIEW_FROM = 150
 """Columns from which the run under the cursor is shown beside the list."""
 
 _FILTERED = "no run is like that: x clears the filters"
-_NOTHING = 'nothing yet: koboshi run "PROMPT" records a run, koboshi tui --sample shows made-up ones'
+_NOTHING = 'nothing yet: koboshi run "PROMPT"; tui --sample shows some'
 
 _SETTLED_S = 0.08
 """How long the cursor rests, or a word is not typed on, before something is read."""
@@ -135,7 +135,7 @@ class RunsView(View):
 
     def _status(self, styles: Palette) -> Text:
         shown = Text.assemble(("● live ", styles.good) if self.live else ("‖ held ", styles.warn))
-        shown.append(f"· {len(self.listed)} runs{', more below' if self._more else ''}", styles.quiet)
+        shown.append(f"· {many(len(self.listed), 'run')}{', more below' if self._more else ''}", styles.quiet)
         if not self._whole:
             shown.append(" · the text was looked for in its newest 5,000 places only", styles.warn)
         if not self.listed:

@@ -7,7 +7,7 @@ from rich.text import Text
 from textual.binding import Binding
 
 from ..store_tools import ToolRow, tool_rows
-from .cells import clock, line
+from .cells import clock, line, many
 from .listing import Listing
 from .lists import Column, Rows
 from .plot import bar
@@ -102,7 +102,7 @@ class ToolsView(Listing[ToolRow]):
         if not self.found:
             return Text(self.empty)
         which = "all calls" if self.newest is None else f"the newest {self.newest:,} calls; a counts all"
-        return Text(f"{len(_names(self.found))} tools, {which}")
+        return Text(f"{many(len(_names(self.found)), 'tool')}, {which}")
 
     async def action_all(self) -> None:
         """Count all calls, or the newest only."""

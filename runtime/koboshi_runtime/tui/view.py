@@ -50,7 +50,7 @@ async def ask(widget: Widget, question: Callable[P, T], *args: P.args, **kwargs:
     """
     try:
         answer = await asyncio.to_thread(question, *args, **kwargs)
-        return answer if widget.is_attached else None
+        return answer if widget.is_attached and widget.app.is_running else None
     except KoboshiError as error:
         hint = f"\n{error.hint}" if error.hint else ""
         tell(widget, f"{error}{hint}", severity="error")

@@ -1,6 +1,7 @@
 """What the views do: labels in the queue, answers to questions, a policy that explains, two runs beside each other."""
 
 import asyncio
+import json
 import math
 import subprocess
 import sys
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from tests.runtime.store_samples import header, intent, record
-from tests.runtime.tui.driving import Driven, drive
+from tests.runtime.tui.driving import Driven, drive, looking_at
 
 from koboshi_policies import Answer
 from koboshi_runtime.approvals import approvals, question
 from koboshi_runtime.home import open_home
 from koboshi_runtime.store import Store
+from koboshi_runtime.store_owner import this_process
 from koboshi_runtime.store_rows import JobRow, JobStatus
 from koboshi_runtime.tui.look import Changes
 from koboshi_runtime.tui.nights_view import NIGHT, success_by_night, summary
@@ -23,6 +25,7 @@ from koboshi_trainer import readiness
 from koboshi_trainer.fit_values import FitReport
 from koboshi_trainer.gate_values import GateVerdict, Reason, ToolRow
 from koboshi_trainer.morning import Cost, Kind, Learnt, Morning
+from koboshi_trainer.night_place import AtWork
 
 STYLES = palette_of(DARK)
 
@@ -200,3 +203,14 @@ def test_a_write_is_noticed_without_asking_the_store_and_told_once_more(home: Pa
     record(store, "caaa000000000001", header("Another"))
     assert [changes.any() for _ in range(3)] == [True, True, False]
     store.close()
+
+
+def test_a_night_at_work_tells_its_stage_while_its_process_lives(home: Path) -> None:
+    look = looking_at(home)
+    told = {"owner": this_process(), "pid": 1, "project": "shop", "since": "2026", "stage": "fit"}
+    assert AtWork.model_validate(told).stage == "fit"
+    (look.home.run / "nightly.json").write_text(json.dumps(told), encoding="utf-8")
+    assert look.night_stage() == "fit"
+    (look.home.run / "nightly.json").write_text(json.dumps(told | {"owner": "0:0:0"}), encoding="utf-8")
+    assert look.night_stage() is None
+    look.store.close()
