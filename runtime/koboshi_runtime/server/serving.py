@@ -12,7 +12,7 @@ from ..night_sign import rests
 from ..outside import NO_MODEL
 from ..presence import announce, api_socket, model_socket, only_server
 from ..registry import ModelEntry, Registry
-from ..session import Place, Session, load_model, open_session, reference_of
+from ..session import Place, load_model, open_session, reference_of
 from ..tuning import worker_settings
 from ..workermodel import WorkerModel
 from .app import make_app
@@ -33,9 +33,13 @@ async def serve(place: Place, model_ref: str | None, on_ready: Callable[[str, st
     home = place.home
     async with AsyncExitStack() as stack:
         stack.enter_context(only_server(home))
-        listener = stack.enter_context(listen_on(place.settings.serve.host, place.settings.serve.port))
         session = await stack.enter_async_context(open_session(place, model=NO_MODEL))
-        keeper = _keeper(place, session, model_ref)
+        ref = reference_of(place, session.project, model_ref)
+        if model_ref is not None:
+            # A name that is nobody's is refused before a port is taken.
+            Registry(home).resolve(model_ref)
+        listener = stack.enter_context(listen_on(place.settings.serve.host, place.settings.serve.port))
+        keeper = _keeper(place, ref)
         stack.push_async_callback(keeper.close)
         model = await keeper.start()
         service = Service.of(place, session, keeper, keeper.metrics)
@@ -48,7 +52,7 @@ async def serve(place: Place, model_ref: str | None, on_ready: Callable[[str, st
         stack.push_async_callback(_cancelled, watching)
         if rests(place.settings):
             stack.push_async_callback(_cancelled, asyncio.create_task(rest_at_night(keeper, home)))
-        if reference_of(place, session.project, model_ref) == "current":
+        if ref == "current":
             asked = keep_watch(home, session.store, rollback=place.settings.watch.rollback)
             stack.push_async_callback(_cancelled, asyncio.create_task(asked))
         url = _url(listener.getsockname())
@@ -59,9 +63,8 @@ async def serve(place: Place, model_ref: str | None, on_ready: Callable[[str, st
             await server.serve(sockets=[listener, inside])
 
 
-def _keeper(place: Place, session: Session, model_ref: str | None) -> Keeper:
+def _keeper(place: Place, ref: str) -> Keeper:
     registry = Registry(place.home)
-    ref = reference_of(place, session.project, model_ref)
 
     async def load(entry: ModelEntry) -> Model:
         return await load_model(place.home, entry, place.settings)
