@@ -247,10 +247,11 @@ def main(folder: Path) -> None:
     print(f"{seconds:8.2f} s   from the start of the process to the first page, {used:.2f} s of processor time")
     for name, value in asyncio.run(measure_screen(home.root)).items():
         print(f"{value:8.2f}     {name}")
-    alone, beside = measure_writers(home.root)
+    alone, beside, share = measure_writers(home.root)
     print(
         f"{alone:8.2f} s   {_WRITES} runs written alone, {beside:.2f} s beside the interface: {beside / alone - 1:+.1%}"
     )
+    print(f"{share:8.1%}     of a processor that the interface took meanwhile")
 
 
 if __name__ == "__main__":
