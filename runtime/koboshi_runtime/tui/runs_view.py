@@ -76,6 +76,7 @@ class RunsView(View):
         self._looks: tuple[object, ...] = ()
         self._whole = True
         self._more = False
+        self._previewed: RunRow | None = None
         self._resting: Timer | None = None
         self._typing: Timer | None = None
 
@@ -132,6 +133,7 @@ class RunsView(View):
         rows.fill([(run_id, cells) for run_id, (_, cells) in self._cells.items()])
         self.query_one("#runs-status", Static).update(self._status(styles))
         self.query_one("#preview").display = self.size.width >= _PREVIEW_FROM
+        self._look_closer()
 
     def _status(self, styles: Palette) -> Text:
         shown = Text.assemble(("● live ", styles.good) if self.live else ("‖ held ", styles.warn))
@@ -143,8 +145,8 @@ class RunsView(View):
         return shown
 
     @on(Rows.Highlighted)
-    def _moved(self) -> None:
-        if self.size.width >= _PREVIEW_FROM:
+    def _look_closer(self) -> None:
+        if self.size.width >= _PREVIEW_FROM and self._here() != self._previewed:
             self._resting = self._later(self._resting, self._preview)
 
     @on(Rows.NearEnd)
@@ -200,10 +202,15 @@ class RunsView(View):
 
     @work(exclusive=True, group="preview")
     async def _preview(self) -> None:
-        run_id = self.query_one(Rows).key
-        run = await ask(self, look_of(self).store.trajectory, run_id) if run_id else None
-        if run is not None:
-            self.query_one("#preview-text", Static).update(overview(run, palette(self)))
+        row = self._here()
+        run = await ask(self, look_of(self).store.trajectory, row.run_id) if row else None
+        if run is not None or row is None:
+            self._previewed = row
+            self.query_one("#preview-text", Static).update(overview(run, palette(self)) if run else "")
+
+    def _here(self) -> RunRow | None:
+        key = self.query_one(Rows).key
+        return self._cells[key][0] if key in self._cells else None
 
     @work(group=WAITS)
     async def action_pick(self, name: str) -> None:
@@ -251,8 +258,7 @@ class RunsView(View):
 
     def action_diff(self) -> None:
         """Hold the marked run beside the one under the cursor; without a mark, beside the last one of its task."""
-        rows = {row.run_id: row for row in self.listed}
-        here = rows.get(self.query_one(Rows).key or "")
+        here = self._here()
         if here is None:
             return
         same = [row.run_id for row in self.listed if row.prompt == here.prompt and row.run_id != here.run_id]

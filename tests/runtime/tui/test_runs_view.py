@@ -43,6 +43,22 @@ def test_a_filter_is_chosen_from_a_list_and_cleared(home: Path, store: Store) ->
     drive(home, look)
 
 
+def test_the_preview_is_of_the_run_under_the_cursor_and_of_none_in_an_empty_list(home: Path, store: Store) -> None:
+    async def look(driven: Driven) -> None:
+        await driven.resize(160, 50)
+        await driven.until(lambda: "dddd000000000004" in driven.text())
+        await driven.press("slash", *"nobody wrote this")
+        await driven.until(lambda: "no run is like that" in driven.text() and "dddd000000000004" not in driven.text())
+        await driven.resize(80, 24)
+        await driven.press("enter", "x")
+        await driven.resize(160, 50)
+        await driven.until(lambda: "dddd000000000004" in driven.text())
+        await driven.press("y")
+        await driven.until(lambda: driven.text().count("✓ success") == 2)
+
+    drive(home, look)
+
+
 def test_words_are_looked_for_while_they_are_typed(home: Path, store: Store) -> None:
     async def look(driven: Driven) -> None:
         await driven.press("slash", *"pears")
