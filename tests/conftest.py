@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from koboshi_runtime.sources import fetched
+from koboshi_runtime.models.sources import fetched
 
 # How long an example takes says how busy the machine is, and nothing about koboshi.
 settings.register_profile("koboshi", deadline=None, suppress_health_check=[HealthCheck.too_slow])

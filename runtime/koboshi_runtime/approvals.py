@@ -17,7 +17,7 @@ from koboshi_tools import Frozen, ToolCall, UsageError, hash_value
 from .ids import new_id, utc_now
 from .records import CallIntent
 from .store import Store, StoreRuleError
-from .store_approvals import answer_question, ask_question, read_approvals, use_approval
+from .store.approvals import answer_question, ask_question, read_approvals, use_approval
 
 ATTENDED = timedelta(minutes=15)
 """How long a question waits for somebody who is there."""

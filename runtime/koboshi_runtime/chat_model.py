@@ -1,7 +1,7 @@
 """`ChatKoboshi`: a local model as a LangChain chat model, for LangGraph graphs of one's own.
 
 The graph leads: it carries out the calls and decides what comes next. Koboshi writes the turns, holds each call to its
-tool's schema, and stores every conversation as runs (`conversation_turn` says how), so that they can be labelled and
+tool's schema, and stores every conversation as runs (`conversation.turn` says how), so that they can be labelled and
 trained on. A reply says in `response_metadata["koboshi"]` which run it belongs to and which ids it is made of; it
 travels with the message, so that a conversation goes on in another process.
 
@@ -36,13 +36,13 @@ from pydantic import PrivateAttr  # noqa: E402
 from koboshi_tools import ToolCall, UsageError  # noqa: E402
 
 from .config import load_config  # noqa: E402
-from .conversation import Asked, CallOutput, Manner, Message, Said, Told, Written  # noqa: E402
-from .conversation_turn import Answer, Records, answer  # noqa: E402
+from .conversation.messages import Asked, CallOutput, Manner, Message, Said, Told, Written  # noqa: E402
+from .conversation.turn import Answer, Records, answer  # noqa: E402
 from .home import open_home  # noqa: E402
 from .ids import new_id  # noqa: E402
 from .loop_thread import LoopThread  # noqa: E402
 from .model import Model  # noqa: E402
-from .registry import Registry  # noqa: E402
+from .models.registry import Registry  # noqa: E402
 from .session import load_model  # noqa: E402
 from .store import Store  # noqa: E402
 from .tool_specs import read_tool_spec  # noqa: E402

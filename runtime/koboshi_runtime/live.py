@@ -25,7 +25,7 @@ from .parse import InvalidReply, ParsedReply, parse_reply
 from .project import Budgets
 from .records import CallIntent, CallRecord, Outcome, RunEnd, RunHeader, Segment, SegmentKind, Trajectory, TurnRecord
 from .store import RunRecorder, Store
-from .store_recorder import Watch
+from .store.recorder import Watch
 from .tasks import Task
 
 

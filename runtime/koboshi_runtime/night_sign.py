@@ -11,7 +11,7 @@ from koboshi_tools import Frozen
 
 from .config_values import Settings
 from .home import Home
-from .store_owner import is_alive
+from .store.owner import is_alive
 
 
 class AtWork(Frozen):

@@ -35,7 +35,7 @@ from .records import (
     TurnRecord,
 )
 from .redact import redactor
-from .store_swaps import put_shadow_call
+from .store.swaps import put_shadow_call
 from .workermodel import ModelError
 
 NodeName = Literal["generate", "check", "act", "observe", "finish"]

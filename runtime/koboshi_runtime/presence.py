@@ -19,13 +19,13 @@ from koboshi_tools import Frozen, KoboshiError
 from .files import replace_file
 from .home import Home
 from .ids import utc_now
-from .store_owner import is_alive, this_process
+from .store.owner import is_alive, this_process
 
 _POLL_S = 0.1
 
 
 class ServerRecord(Frozen):
-    """A server: `owner` names its process (`store_owner`), `url` is where it listens, `project` what it serves."""
+    """A server: `owner` names its process (`store.owner`), `url` is where it listens, `project` what it serves."""
 
     owner: str
     pid: int

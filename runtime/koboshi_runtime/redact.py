@@ -1,6 +1,6 @@
 """Keep secrets out of everything that is stored: what leaves here holds none that we know.
 
-Applied by the store to every text, argument and answer before the first write (`store_codecs`), so that no file of the
+Applied by the store to every text, argument and answer before the first write (`store.codecs`), so that no file of the
 home ever held one; the run itself goes on with the real value. A secret becomes `[redacted KIND]`. Ids cannot be
 redacted in part, so a stretch of ids whose text held a secret is stored without ids, and its run is marked: it is
 never learnt from, and cannot be resumed, because what the model was told is not there (`docs/decisions/0065`).

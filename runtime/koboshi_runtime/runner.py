@@ -41,8 +41,8 @@ from .records import (
 )
 from .scratch import scratch_copy
 from .store import Store
-from .store_owner import hold
-from .store_recorder import Watch
+from .store.owner import hold
+from .store.recorder import Watch
 from .tasks import Task, offered_tools
 from .tool_swaps import GivenTools, Versions, advance, follow_policy, given_tools, same_tools
 

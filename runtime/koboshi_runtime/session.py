@@ -20,9 +20,9 @@ from . import redact
 from .config_values import Settings
 from .home import Home
 from .model import Model, ModelInfo
+from .models.registry import ModelEntry, Registry
 from .opening import open_contributions
 from .project import Project, bare_project, load_project
-from .registry import ModelEntry, Registry
 from .served_model import ServedModel, served_model
 from .store import Store
 from .tool_swaps import Versions

@@ -14,7 +14,7 @@ from koboshi_tools import KoboshiError, UsageError, canonical_json
 
 from .checkers import last_number, whole_number
 from .ids import normalise_prompt
-from .store_rows import RunRow
+from .store.rows import RunRow
 from .tasks import Task, load_tasks, parse_task
 
 _SHORT_ANSWER = 40

@@ -17,7 +17,7 @@ from koboshi_tools import EffectClass, Tool, UsageError, load_tools_folder
 
 from .ids import utc_now
 from .store import Store, StoreRuleError
-from .store_swaps import (
+from .store.swaps import (
     BesideCall,
     Compared,
     StoredSwap,

@@ -22,8 +22,8 @@ from .config_values import Settings
 from .files import replace_file
 from .home import Home
 from .machine import describe
+from .models.registry import ModelEntry
 from .packs import PACKS, load_pack
-from .registry import ModelEntry
 from .worker.facts import Agreement, Pace
 from .workermodel import WorkerSettings
 

@@ -17,10 +17,10 @@ from koboshi_policies.sequential import ALPHA, LEAST, Tally, drop_evidence
 from koboshi_tools import Frozen
 
 from .home import Home
-from .model_manifest import ModelManifest
-from .registry import Registry
+from .models.manifest import ModelManifest
+from .models.registry import Registry
 from .store import JobStatus, Store
-from .store_watch import Group, count_outcomes
+from .store.watch import Group, count_outcomes
 
 JOB = "watch"
 """The kind under which rollbacks by the watch are recorded among the store's jobs."""
@@ -90,7 +90,7 @@ def follow(home: Home, store: Store, *, rollback: bool = True) -> Watch | None:
     if not (found.fell and rollback):
         return found
     # Imported here because adding models brings archives and downloads, which no run needs.
-    from .models import rollback_model
+    from .models.verbs import rollback_model
 
     job = store.start_job(JOB, {"model": found.model_hash, "back_to": found.against_hash})
     live = rollback_model(home, away_from=found.model_hash)

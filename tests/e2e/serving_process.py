@@ -12,7 +12,7 @@ from pathlib import Path
 from openai import AsyncOpenAI, OpenAI
 
 from koboshi_runtime.home import Home, open_home
-from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.models.verbs import AddSettings, add_model
 
 PROGRAM = str(Path(sys.executable).parent / "koboshi")
 SMALL = "[worker]\nthreads = 1\nbatch_threads = 1\ncontext_tokens = 512\nparallel = 8\n"

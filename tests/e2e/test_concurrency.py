@@ -10,7 +10,7 @@ from typing import IO
 import pytest
 
 from koboshi_runtime.home import open_home
-from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.models.verbs import AddSettings, add_model
 from koboshi_runtime.records import Purpose
 from koboshi_runtime.store import RunFilter, Store
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from koboshi_runtime.home import Home
+from koboshi_runtime.models.registry import Registry
 from koboshi_runtime.records import Purpose
-from koboshi_runtime.registry import Registry
 from koboshi_runtime.store import RunFilter, Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]

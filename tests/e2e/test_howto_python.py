@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from koboshi_runtime.home import open_home
-from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.models.verbs import AddSettings, add_model
 from koboshi_runtime.records import OutcomeLabel
 from koboshi_runtime.store import RunFilter, Store
 from koboshi_runtime.templates_init import init_project

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from koboshi_runtime.home import open_home
-from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.models.verbs import AddSettings, add_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 

@@ -9,14 +9,14 @@ from tests.trainer.conftest import write_random_adapter
 
 from koboshi_runtime.config import load_config
 from koboshi_runtime.home import open_home
-from koboshi_runtime.inspect import quantise
-from koboshi_runtime.model_manifest import ModelState
-from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.models.inspect import quantise
+from koboshi_runtime.models.manifest import ModelState
+from koboshi_runtime.models.verbs import AddSettings, add_model
 from koboshi_runtime.templates_init import init_project
 from koboshi_runtime.trust import pin_new
 from koboshi_trainer.export import export
-from koboshi_trainer.gate_run import run_gate
-from koboshi_trainer.gguf_read import read_gguf
+from koboshi_trainer.gate.run import run_gate
+from koboshi_trainer.gguf.read import read_gguf
 from koboshi_trainer.parity import ParityReport
 from koboshi_trainer.promotion import decide, register_candidate
 from koboshi_trainer.stages import MASTER_FILE, master_of

@@ -19,10 +19,10 @@ import pytest
 from gguf import GGUFReader
 from tests.e2e.serving_process import SMALL, ServingProcess, make_place, serving
 
-from koboshi_runtime.model_manifest import GateProof
-from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.models.manifest import GateProof
+from koboshi_runtime.models.registry import Registry
+from koboshi_runtime.models.verbs import AddSettings, add_model
 from koboshi_runtime.records import Trajectory
-from koboshi_runtime.registry import Registry
 from koboshi_runtime.store import RunFilter, Store
 from koboshi_runtime.workermodel import WorkerModel, WorkerSettings
 

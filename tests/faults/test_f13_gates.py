@@ -12,10 +12,10 @@ import pytest
 
 from koboshi_runtime.records import OutcomeLabel
 from koboshi_runtime.statistics import TaskResult, ToolUse, wilson_interval
-from koboshi_trainer.gate import judge_gate
-from koboshi_trainer.gate_tasks import plan_tasks
-from koboshi_trainer.gate_values import GateBudget, ReasonCode
-from koboshi_trainer.ledger import Grant, allowance
+from koboshi_trainer.gate.judge import judge_gate
+from koboshi_trainer.gate.ledger import Grant, allowance
+from koboshi_trainer.gate.tasks import plan_tasks
+from koboshi_trainer.gate.values import GateBudget, ReasonCode
 from koboshi_trainer.stats import binomial_pmf
 
 POOL = 600

@@ -11,15 +11,15 @@ import pytest
 from click.testing import CliRunner
 from tests.runtime.store_samples import DONE, header, intent, turn
 
-from koboshi_runtime import store_write
-from koboshi_runtime.backup import back_up, restore
 from koboshi_runtime.cli import main
 from koboshi_runtime.home import Home, open_home
+from koboshi_runtime.house.backup import back_up, restore
 from koboshi_runtime.interchange.importing import import_runs
 from koboshi_runtime.interchange.raw import raw_record
 from koboshi_runtime.interchange.reading import read_runs
 from koboshi_runtime.records import RunHeader, Trajectory
 from koboshi_runtime.store import RunRecorder, Store
+from koboshi_runtime.store import write as store_write
 from koboshi_tools import ToolCall, ToolResult, Transport
 
 BYTES = bytes(range(256)).decode("utf-8", "surrogateescape")

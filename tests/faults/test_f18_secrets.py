@@ -25,7 +25,7 @@ from koboshi_runtime.cli import main
 from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.records import Outcome, OutcomeLabel, OutcomeSource
 from koboshi_runtime.store import Store
-from koboshi_runtime.store_codecs import unpack_ids
+from koboshi_runtime.store.codecs import unpack_ids
 from koboshi_tools import Tool, tool
 
 _CHUNKED = 'printf %s "$1" | dd bs=3 status=none'

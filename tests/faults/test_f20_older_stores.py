@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 from tests.runtime.store_samples import DONE, OK, header, label, record
 
-from koboshi_runtime import backup as backups
 from koboshi_runtime.cli import main
 from koboshi_runtime.home import Home, open_home
-from koboshi_runtime.migrations import SCHEMA_VERSION
+from koboshi_runtime.house import backup as backups
 from koboshi_runtime.records import OutcomeLabel, OutcomeSource, Purpose, RunStatus
 from koboshi_runtime.store import RunFilter, SchemaTooNewError, Store
+from koboshi_runtime.store.migrations import SCHEMA_VERSION
 from koboshi_tools import KoboshiError, ToolCall, UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden"

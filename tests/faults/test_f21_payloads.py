@@ -20,14 +20,14 @@ from koboshi_policies.decision import Decision, Verdict
 from koboshi_runtime.cli import main
 from koboshi_runtime.home import open_home
 from koboshi_runtime.ids import utc_now
-from koboshi_runtime.model_manifest import ModelManifest, Parents
+from koboshi_runtime.models.manifest import ModelManifest, Parents
+from koboshi_runtime.models.registry import Registry
 from koboshi_runtime.records import Outcome, OutcomeLabel, OutcomeSource
-from koboshi_runtime.registry import Registry
 from koboshi_runtime.store import RunRecorder, Store
 from koboshi_runtime.text import plain
 from koboshi_tools import ToolCall, ToolResult, Transport, hash_bytes
 from koboshi_trainer.blocks import Block, markdown_of
-from koboshi_trainer.report_runs import side_by_side
+from koboshi_trainer.demo.report_runs import side_by_side
 
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")

@@ -16,16 +16,16 @@ from koboshi_policies import Policy, PolicyLayer
 from koboshi_runtime import prompt
 from koboshi_runtime.config_values import NightlySettings
 from koboshi_runtime.model import Model, PromptProfile
+from koboshi_runtime.models.registry import ModelEntry
 from koboshi_runtime.records import EndReason, Purpose
-from koboshi_runtime.registry import ModelEntry
 from koboshi_runtime.runner import RunSettings
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.store import RunFilter
 from koboshi_runtime.templates_init import write_tasks
 from koboshi_tools import Tool, ToolCall, ToolContext, Transport, tool
 from koboshi_trainer.fit_values import FitSettings
-from koboshi_trainer.morning import Kind, Morning
-from koboshi_trainer.night import NightPlan, run_night
+from koboshi_trainer.morning.report import Kind, Morning
+from koboshi_trainer.night.night import NightPlan, run_night
 from koboshi_trainer.stages import FitPlan
 from koboshi_trainer.workshop import Workshop
 

@@ -14,8 +14,8 @@ from tests.trainer.pipeline_place import PipelinePlace, make_place, sevens, with
 from koboshi_runtime.records import Purpose
 from koboshi_runtime.store import JobStatus, RunFilter, Store
 from koboshi_runtime.templates_init import write_tasks
-from koboshi_trainer.ledger import FILE_NAME, Grant, Ledger, Spent
-from koboshi_trainer.readiness import JOB
+from koboshi_trainer.gate.ledger import FILE_NAME, Grant, Ledger, Spent
+from koboshi_trainer.night.readiness import JOB
 
 pytestmark = pytest.mark.slow
 

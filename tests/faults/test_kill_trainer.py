@@ -9,7 +9,7 @@ from tests.trainer.conftest import write_tiny_model
 from tests.trainer.pipeline_place import LEARNS, PipelinePlace, make_place
 
 from koboshi_runtime.store import JobStatus, Store
-from koboshi_trainer.ledger import FILE_NAME, Grant, Ledger, Spent
+from koboshi_trainer.gate.ledger import FILE_NAME, Grant, Ledger, Spent
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 import pytest
 
 from koboshi_policies.sequential import ALPHA, LEAST, Tally, drop_evidence
-from koboshi_runtime.store_watch import COUNTED, Group
+from koboshi_runtime.store.watch import COUNTED, Group
 from koboshi_runtime.watch import compare_groups, mean_evidence
 
 _TOOLS = ("sql", "files", "calculator")

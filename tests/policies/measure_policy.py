@@ -14,8 +14,8 @@ from tests.runtime.store_samples import header
 from koboshi_policies import Circumstances, Policy, PolicyLayer, check, replay
 from koboshi_runtime.records import CallIntent
 from koboshi_runtime.store import Store
-from koboshi_runtime.store_calls import logged_calls
-from koboshi_runtime.store_recorder import RunRecorder
+from koboshi_runtime.store.calls import logged_calls
+from koboshi_runtime.store.recorder import RunRecorder
 from koboshi_tools import ToolCall, ToolResult, ToolVerdict, Transport
 
 CALLS = 10_000

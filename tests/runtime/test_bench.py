@@ -17,7 +17,7 @@ from koboshi_runtime.formats import tool_format
 from koboshi_runtime.home import open_home
 from koboshi_runtime.machine import describe
 from koboshi_runtime.model import FinishReason, Reply
-from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.models.verbs import AddSettings, add_model
 from koboshi_runtime.records import Segment, SegmentKind, TurnKind, TurnRecord
 from koboshi_runtime.store import Store
 from koboshi_tools import ToolSpec

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 from tests.runtime.store_samples import header, record
 
-from koboshi_runtime.checkup import Check, checks, gpu
 from koboshi_runtime.cli import main
 from koboshi_runtime.home import Home, open_home
+from koboshi_runtime.house.checkup import Check, checks, gpu
 from koboshi_runtime.store import Store
 
 NVIDIA, AMD = Path("/dev/nvidia0"), Path("/dev/kfd")

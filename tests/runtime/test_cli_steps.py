@@ -9,7 +9,7 @@ from tests.runtime.store_samples import ALLOWED, OK, intent
 from koboshi_policies import Verdict
 from koboshi_runtime.cli.steps import step_line
 from koboshi_runtime.store import Store
-from koboshi_runtime.store_recorder import Event
+from koboshi_runtime.store.recorder import Event
 from koboshi_tools import Transport
 
 

@@ -16,16 +16,16 @@ from tests.runtime.trace_samples import trajectory
 
 from koboshi_runtime.cli import main
 from koboshi_runtime.files import locked
-from koboshi_runtime.forget import Forgotten, forget
 from koboshi_runtime.home import Home, open_home
+from koboshi_runtime.house.forget import Forgotten, forget
 from koboshi_runtime.ids import prompt_hash, utc_now
 from koboshi_runtime.interchange.importing import import_runs
 from koboshi_runtime.model import PromptProfile
-from koboshi_runtime.model_manifest import ModelManifest, Parents
+from koboshi_runtime.models.manifest import ModelManifest, Parents
+from koboshi_runtime.models.registry import Registry
 from koboshi_runtime.records import Split
-from koboshi_runtime.registry import Registry
 from koboshi_runtime.store import Store
-from koboshi_runtime.store_codecs import unpack_ids
+from koboshi_runtime.store.codecs import unpack_ids
 from koboshi_tools import KoboshiError, UsageError, hash_bytes
 
 WORDS = ("Plumtreeville", "Quincewords", "Raspberrykey", "Sorrelanswer", "Tansythought")

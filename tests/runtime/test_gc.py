@@ -15,11 +15,11 @@ from tests.runtime.test_forget import learn
 
 from koboshi_runtime.cli import main
 from koboshi_runtime.files import locked
-from koboshi_runtime.gc import Swept, sweep
 from koboshi_runtime.home import Home, open_home
-from koboshi_runtime.model_manifest import GateProof
+from koboshi_runtime.house.gc import Swept, sweep
+from koboshi_runtime.models.manifest import GateProof
+from koboshi_runtime.models.registry import Registry
 from koboshi_runtime.records import Purpose
-from koboshi_runtime.registry import Registry
 from koboshi_runtime.scratch import scratch_copy
 from koboshi_runtime.store import Store
 from koboshi_tools import KoboshiError

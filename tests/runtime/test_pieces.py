@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from koboshi_runtime.home import open_home
-from koboshi_runtime.pieces import pieces_of
+from koboshi_runtime.models.pieces import pieces_of
 from koboshi_tools import KoboshiError
 
 

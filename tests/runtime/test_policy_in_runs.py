@@ -11,8 +11,8 @@ from koboshi_policies import Answer, Policy, PolicyLayer, Verdict
 from koboshi_runtime.records import CallRecord, Purpose
 from koboshi_runtime.runner import Runner
 from koboshi_runtime.store import Store
-from koboshi_runtime.store_calls import logged_calls, shadowed_calls
-from koboshi_runtime.trace_view import run_lines
+from koboshi_runtime.store.calls import logged_calls, shadowed_calls
+from koboshi_runtime.traces.view import run_lines
 from koboshi_tools import Transport
 
 ALLOW = '[[rule]]\nname = "all"\ntools = ["*"]\nverdict = "allow"\n'

@@ -6,7 +6,7 @@ import pytest
 
 from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.model import PromptProfile
-from koboshi_runtime.model_manifest import (
+from koboshi_runtime.models.manifest import (
     TRAINABLE_ARCHITECTURES,
     GateProof,
     ModelManifest,
@@ -15,7 +15,7 @@ from koboshi_runtime.model_manifest import (
     ParityProof,
     Release,
 )
-from koboshi_runtime.registry import ModelEntry, Registry, adapter_release_hash
+from koboshi_runtime.models.registry import ModelEntry, Registry, adapter_release_hash
 from koboshi_tools import KoboshiError, RefusedError, UsageError, hash_file
 
 Add = Callable[..., ModelEntry]

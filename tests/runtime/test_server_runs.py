@@ -15,7 +15,7 @@ import httpx
 import pytest
 from tests.runtime.serving import Served, served
 
-from koboshi_runtime.conversation_records import Records
+from koboshi_runtime.conversation.records import Records
 from koboshi_runtime.home import open_home
 from koboshi_runtime.model import GenerateRequest, Reply, Tell
 from koboshi_runtime.records import EndReason, OutcomeLabel, OutcomeSource
@@ -162,7 +162,7 @@ LEAVER = """
 import asyncio, sys
 from pathlib import Path
 from koboshi_runtime.conversation import Asked, Manner
-from koboshi_runtime.conversation_turn import Records, answer
+from koboshi_runtime.conversation.turn import Records, answer
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.store import Store
 from koboshi_tools import ToolSpec

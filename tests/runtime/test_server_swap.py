@@ -11,14 +11,14 @@ from tests.runtime.serving import served
 
 from koboshi_runtime.home import open_home
 from koboshi_runtime.model import GenerateRequest, Model
-from koboshi_runtime.model_manifest import ModelManifest, ModelState
+from koboshi_runtime.models.manifest import ModelManifest, ModelState
+from koboshi_runtime.models.registry import ModelEntry
 from koboshi_runtime.night_sign import AtWork, sign_of
-from koboshi_runtime.registry import ModelEntry
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.server.keeper import Keeper, Manner
 from koboshi_runtime.server.metrics import Metrics
 from koboshi_runtime.server.resting import rest_at_night
-from koboshi_runtime.store_owner import this_process
+from koboshi_runtime.store.owner import this_process
 from koboshi_runtime.workermodel import ModelError
 
 CALL = '<tool_call>\n{"name": "stock", "arguments": {}}\n</tool_call>'

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from koboshi_runtime import sources
-from koboshi_runtime.sources import fetched
+from koboshi_runtime.models import sources
+from koboshi_runtime.models.sources import fetched
 from koboshi_tools import KoboshiError, UsageError
 
 _PLENTY = 1 << 20

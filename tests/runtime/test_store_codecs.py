@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from koboshi_runtime.redact import redactor
-from koboshi_runtime.store_codecs import (
+from koboshi_runtime.store.codecs import (
     pack_bits,
     pack_ids,
     pack_json,

@@ -14,10 +14,10 @@ import pytest
 from sqlite_utils import Database
 from tests.runtime.store_samples import header, intent, turn
 
-from koboshi_runtime.migrations import SCHEMA_VERSION, all_steps
 from koboshi_runtime.records import RunStatus
 from koboshi_runtime.store import RunFilter, RunRecorder, SchemaTooNewError, Store, StoreError
-from koboshi_runtime.store_write import Statement, start_run
+from koboshi_runtime.store.migrations import SCHEMA_VERSION, all_steps
+from koboshi_runtime.store.write import Statement, start_run
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ from koboshi_runtime.records import (
     Trajectory,
 )
 from koboshi_runtime.store import RunFilter, Store, StoreRuleError
-from koboshi_runtime.store_runs import list_runs
+from koboshi_runtime.store.runs import list_runs
 from koboshi_tools import ToolResult, ToolVerdict, Transport, UsageError
 
 OTHER = "sha256:" + "cd" * 32

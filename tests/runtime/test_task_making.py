@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from koboshi_runtime.records import EndReason, OutcomeLabel, Purpose, RunStatus, Split
-from koboshi_runtime.store_rows import RunRow
+from koboshi_runtime.store.rows import RunRow
 from koboshi_runtime.task_making import append_tasks, checker_from_answer, tasks_from_runs
 from koboshi_runtime.tasks import load_tasks, parse_task
 from koboshi_tools import UsageError

@@ -12,8 +12,8 @@ from koboshi_runtime.records import EndReason, Trajectory
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.session import Session
 from koboshi_runtime.store import Store
-from koboshi_runtime.trace_diff import compare
-from koboshi_runtime.trace_replay import AnsweredBy, Replay, replay
+from koboshi_runtime.traces.diff import compare
+from koboshi_runtime.traces.replay import AnsweredBy, Replay, replay
 
 LOOK, NOTE = calls(("look", {"key": "a"})), calls(("note", {"text": "one"}))
 

@@ -1,6 +1,6 @@
 from tests.runtime.trace_samples import trajectory
 
-from koboshi_runtime.trace_view import run_lines
+from koboshi_runtime.traces.view import run_lines
 
 
 def test_a_run_reads_as_a_tree_of_steps() -> None:

@@ -8,8 +8,8 @@ from koboshi_runtime.config_values import Settings
 from koboshi_runtime.estimate import needs, serving_bytes
 from koboshi_runtime.home import open_home
 from koboshi_runtime.model import PromptProfile
-from koboshi_runtime.model_manifest import ModelManifest, ModelState
-from koboshi_runtime.registry import ModelEntry
+from koboshi_runtime.models.manifest import ModelManifest, ModelState
+from koboshi_runtime.models.registry import ModelEntry
 from koboshi_runtime.tuning import Trial, Tuned, _write, candidates, choose, worker_settings
 from koboshi_runtime.tuning import _key as key_of
 from koboshi_runtime.worker.facts import Agreement, GgufFacts, Pace

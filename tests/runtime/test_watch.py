@@ -12,12 +12,12 @@ from tests.runtime.store_samples import DONE, OK, header, label, record
 from koboshi_policies.sequential import Tally
 from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.model import PromptProfile
-from koboshi_runtime.model_manifest import GateProof, ModelManifest
+from koboshi_runtime.models.manifest import GateProof, ModelManifest
+from koboshi_runtime.models.registry import Registry
 from koboshi_runtime.records import OutcomeLabel, OutcomeSource, Purpose
-from koboshi_runtime.registry import Registry
 from koboshi_runtime.server.success import keep_watch
 from koboshi_runtime.store import JobStatus, Store
-from koboshi_runtime.store_watch import Group, count_outcomes
+from koboshi_runtime.store.watch import Group, count_outcomes
 from koboshi_runtime.watch import JOB, compare_groups, follow, mean_evidence
 from koboshi_tools import hash_file
 

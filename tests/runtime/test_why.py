@@ -14,8 +14,8 @@ from koboshi_runtime.home import open_home
 from koboshi_runtime.project import Budgets
 from koboshi_runtime.records import Outcome, OutcomeLabel, OutcomeSource, Trajectory
 from koboshi_runtime.store import Store
-from koboshi_runtime.trace_diff import compare, diff_cells
-from koboshi_runtime.why import explain
+from koboshi_runtime.traces.diff import compare, diff_cells
+from koboshi_runtime.traces.why import explain
 
 LOOK, NOTE = calls(("look", {"key": "a"})), calls(("banned", {"text": "x"}))
 

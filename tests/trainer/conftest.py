@@ -20,8 +20,8 @@ from koboshi_runtime.llama import quantise, start_backend
 from koboshi_runtime.model import PromptProfile
 from koboshi_runtime.workermodel import WorkerModel, WorkerSettings
 from koboshi_trainer.architectures import ARCHITECTURES
-from koboshi_trainer.gguf_read import GgufFile, Scalar
-from koboshi_trainer.gguf_write import TensorPlan, encode_pair, write_gguf
+from koboshi_trainer.gguf.read import GgufFile, Scalar
+from koboshi_trainer.gguf.write import TensorPlan, encode_pair, write_gguf
 
 _LAYERS, _HIDDEN, _INNER, _HEADS, _KV_HEADS, _VOCABULARY = 2, 64, 96, 4, 2, 320
 _CONTEXT_TOKENS = 256

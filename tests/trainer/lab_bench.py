@@ -12,11 +12,11 @@ from tests.trainer.pipeline_place import sevens
 from koboshi_runtime.config_values import Settings, TrainSettings, WorkerSettings
 from koboshi_runtime.home import open_home
 from koboshi_runtime.templates_init import write_tasks
-from koboshi_trainer.lab_file import read_experiment
-from koboshi_trainer.lab_place import LabPlace
-from koboshi_trainer.lab_recipe import Recipe
-from koboshi_trainer.lab_run import Lab
-from koboshi_trainer.lab_sources import Data
+from koboshi_trainer.lab.file import read_experiment
+from koboshi_trainer.lab.place import LabPlace
+from koboshi_trainer.lab.recipe import Recipe
+from koboshi_trainer.lab.run import Lab
+from koboshi_trainer.lab.sources import Data
 
 PROJECT = """
 [agent]

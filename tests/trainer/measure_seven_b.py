@@ -103,7 +103,7 @@ def master(folder: Path) -> None:
 
 def export(folder: Path) -> None:
     """Export a random adapter on the master: merged F16, Q8_0, and the adapter by itself."""
-    from koboshi_runtime.inspect import quantise
+    from koboshi_runtime.models.inspect import quantise
     from koboshi_trainer.export import export as export_all
 
     adapter = folder / "lora"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from koboshi_runtime.config import load_config
 from koboshi_runtime.home import Home, open_home
-from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.models.registry import Registry
+from koboshi_runtime.models.verbs import AddSettings, add_model
 from koboshi_runtime.packs import Demonstration, DemoTurn
 from koboshi_runtime.records import Purpose, Split
-from koboshi_runtime.registry import Registry
 from koboshi_runtime.runner import RunSettings
 from koboshi_runtime.tasks import Task
 from koboshi_runtime.templates_init import write_tasks

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from koboshi_tools import UsageError
 from koboshi_trainer.architectures import ARCHITECTURES, architecture_of, heads_of
-from koboshi_trainer.gguf_read import read_gguf, read_tensor
-from koboshi_trainer.gguf_write import encode_pair, write_gguf
+from koboshi_trainer.gguf.read import read_gguf, read_tensor
+from koboshi_trainer.gguf.write import encode_pair, write_gguf
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES.values(), ids=lambda family: family.name)

@@ -11,15 +11,15 @@ from tests.trainer.trajectory_makers import trajectory
 from koboshi_runtime.home import open_home
 from koboshi_runtime.records import OutcomeLabel, Trajectory
 from koboshi_runtime.statistics import Interval, measure
+from koboshi_trainer.demo.report import ConditionScore, Difference, Learning, Report, Score
+from koboshi_trainer.demo.report_next import Next
+from koboshi_trainer.demo.report_runs import side_by_side
+from koboshi_trainer.demo.report_text import markdown, print_report, write_report
 from koboshi_trainer.fit_values import FitReport, FitSettings
-from koboshi_trainer.gate import judge_gate
-from koboshi_trainer.gate_reasons import explain
-from koboshi_trainer.gate_values import GateBudget
+from koboshi_trainer.gate.judge import judge_gate
+from koboshi_trainer.gate.reasons import explain
+from koboshi_trainer.gate.values import GateBudget
 from koboshi_trainer.pairs import compare
-from koboshi_trainer.report import ConditionScore, Difference, Learning, Report, Score
-from koboshi_trainer.report_next import Next
-from koboshi_trainer.report_runs import side_by_side
-from koboshi_trainer.report_text import markdown, print_report, write_report
 
 FIT = FitReport(
     fit_hash="sha256:fit",

@@ -7,11 +7,11 @@ import pytest
 from tests.trainer.trajectory_makers import trajectory
 
 from koboshi_tools import Frozen, UsageError
-from koboshi_trainer.demo import example_text
-from koboshi_trainer.demo_plan import TITLES, DemoPlan, StageName, estimates, plan_hash
-from koboshi_trainer.demo_screen import Screen
-from koboshi_trainer.demo_stages import Stages
-from koboshi_trainer.demo_watch import new_ids, spoken_lines
+from koboshi_trainer.demo.plan import TITLES, DemoPlan, StageName, estimates, plan_hash
+from koboshi_trainer.demo.screen import Screen
+from koboshi_trainer.demo.stages import Stages
+from koboshi_trainer.demo.walk import example_text
+from koboshi_trainer.demo.watch import new_ids, spoken_lines
 
 
 class Made(Frozen):

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from koboshi_runtime.model import KeepsRuns
-from koboshi_trainer.demo_watch import WatchedModel
+from koboshi_trainer.demo.watch import WatchedModel
 
 
 def test_end_of_a_watched_run_reaches_the_model_that_keeps_it() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from koboshi_tools import KoboshiError, hash_file
 from koboshi_trainer.export import MANIFEST, ExportManifest, export
-from koboshi_trainer.gguf_read import read_gguf
+from koboshi_trainer.gguf.read import read_gguf
 
 
 @pytest.fixture

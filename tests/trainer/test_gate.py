@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from koboshi_runtime.records import OutcomeLabel
 from koboshi_runtime.statistics import TaskResult, ToolUse
 from koboshi_tools import UsageError
-from koboshi_trainer.gate import judge_gate
-from koboshi_trainer.gate_reasons import explain
-from koboshi_trainer.gate_values import GateBudget, ReasonCode
+from koboshi_trainer.gate.judge import judge_gate
+from koboshi_trainer.gate.reasons import explain
+from koboshi_trainer.gate.values import GateBudget, ReasonCode
 from koboshi_trainer.pairs import compare
 
 BUDGET = GateBudget(grant_id="g1", alpha=0.01)

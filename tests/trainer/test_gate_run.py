@@ -7,16 +7,16 @@ import pytest
 from tests.trainer.conftest import quantise_q8_0, write_random_adapter, write_tiny_model
 from tests.trainer.pipeline_place import GATE_TASKS, PipelinePlace, make_place
 
-from koboshi_runtime.model_manifest import ModelState
+from koboshi_runtime.models.manifest import ModelState
+from koboshi_runtime.models.registry import ModelEntry
 from koboshi_runtime.records import Purpose, Split
-from koboshi_runtime.registry import ModelEntry
 from koboshi_runtime.store import RunFilter
 from koboshi_tools import KoboshiError, UsageError
 from koboshi_trainer.export import export
-from koboshi_trainer.gate_run import run_gate
-from koboshi_trainer.gate_values import ReasonCode
-from koboshi_trainer.gguf_read import read_gguf
-from koboshi_trainer.ledger import FILE_NAME, Grant, Ledger, Spent
+from koboshi_trainer.gate.ledger import FILE_NAME, Grant, Ledger, Spent
+from koboshi_trainer.gate.run import run_gate
+from koboshi_trainer.gate.values import ReasonCode
+from koboshi_trainer.gguf.read import read_gguf
 from koboshi_trainer.parity import ParityReport
 from koboshi_trainer.promotion import decide, register_candidate
 from koboshi_trainer.stages import master_of

@@ -5,7 +5,7 @@ import pytest
 from koboshi_runtime.ids import prompt_hash
 from koboshi_runtime.tasks import Task
 from koboshi_tools import UsageError
-from koboshi_trainer.gate_tasks import choose_gate_tasks, granted_tasks, plan_tasks
+from koboshi_trainer.gate.tasks import choose_gate_tasks, granted_tasks, plan_tasks
 
 POOL = [Task(id=f"w-{number}", prompt=f"What is {number} + {number}?", checker=None) for number in range(60)]
 

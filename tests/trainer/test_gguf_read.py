@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from koboshi_trainer.gguf_read import GgufError, read_gguf, read_tensor
-from koboshi_trainer.gguf_write import TensorPlan, encode_pair, template_pairs, write_gguf
+from koboshi_trainer.gguf.read import GgufError, read_gguf, read_tensor
+from koboshi_trainer.gguf.write import TensorPlan, encode_pair, template_pairs, write_gguf
 
 
 @pytest.fixture(scope="module")

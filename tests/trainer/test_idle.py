@@ -9,7 +9,7 @@ from tests.runtime.store_samples import header
 from koboshi_runtime.config_values import NightlySettings
 from koboshi_runtime.records import Purpose
 from koboshi_runtime.store import RunRecorder, Store
-from koboshi_trainer.idle import IdleRule, PutOffError
+from koboshi_trainer.night.idle import IdleRule, PutOffError
 
 Rule = Callable[..., IdleRule]
 

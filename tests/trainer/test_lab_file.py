@@ -7,7 +7,7 @@ from tests.trainer.lab_bench import EXPERIMENT
 
 from koboshi_tools import UsageError
 from koboshi_trainer.fit_values import FitSettings
-from koboshi_trainer.lab_file import Arm, ArmFit, Experiment, arm_fit, read_experiment
+from koboshi_trainer.lab.file import Arm, ArmFit, Experiment, arm_fit, read_experiment
 from koboshi_trainer.methods import Method
 
 

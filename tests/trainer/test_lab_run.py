@@ -11,10 +11,10 @@ from tests.trainer.lab_bench import EXPERIMENT, open_lab, run_lab, write_experim
 from koboshi_runtime.trust import UntrustedError
 from koboshi_tools import KoboshiError
 from koboshi_trainer.commands.lab import lab as lab_command
-from koboshi_trainer.lab_report import make_report
-from koboshi_trainer.lab_report_text import log_entry, page, write_log
-from koboshi_trainer.lab_results import read_all
-from koboshi_trainer.lab_screen import LabScreen
+from koboshi_trainer.lab.report import make_report
+from koboshi_trainer.lab.report_text import log_entry, page, write_log
+from koboshi_trainer.lab.results import read_all
+from koboshi_trainer.lab.screen import LabScreen
 
 SMALL = EXPERIMENT.replace("seeds = [0, 1]", "seeds = [0]")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from koboshi_trainer.auroc import Scored, paired_auroc
-from koboshi_trainer.lab_stats import difference, estimate, matrix
+from koboshi_trainer.lab.stats import difference, estimate, matrix
 
 
 @pytest.mark.slow

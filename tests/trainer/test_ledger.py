@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koboshi_tools import KoboshiError, RefusedError, UsageError
-from koboshi_trainer.ledger import ERROR_BUDGET, Grant, Ledger, allowance
+from koboshi_trainer.gate.ledger import ERROR_BUDGET, Grant, Ledger, allowance
 
 FIRST = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
 NIGHT = timedelta(days=1)

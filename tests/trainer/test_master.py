@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from koboshi_tools import UsageError
-from koboshi_trainer.gguf_read import GgufError, read_f16, read_gguf, read_tensor
-from koboshi_trainer.gguf_write import TensorPlan, encode_pair, write_gguf
+from koboshi_trainer.gguf.read import GgufError, read_f16, read_gguf, read_tensor
+from koboshi_trainer.gguf.write import TensorPlan, encode_pair, write_gguf
 from koboshi_trainer.master import make_master
 from koboshi_trainer.merge import merge
 from koboshi_trainer.weights import load_model

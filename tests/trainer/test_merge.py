@@ -9,7 +9,7 @@ import torch
 
 from koboshi_tools import KoboshiError, UsageError
 from koboshi_trainer.adapter import AdapterError, LoraDelta, read_adapter
-from koboshi_trainer.gguf_read import read_gguf, read_tensor
+from koboshi_trainer.gguf.read import read_gguf, read_tensor
 from koboshi_trainer.kept import measure_kept, same_tensors
 from koboshi_trainer.merge import merge
 from koboshi_trainer.weights import load_model

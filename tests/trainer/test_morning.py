@@ -9,13 +9,13 @@ from rich.console import Console
 
 from koboshi_runtime.records import OutcomeLabel
 from koboshi_runtime.statistics import TaskResult, ToolUse
-from koboshi_trainer.gate import judge_gate
-from koboshi_trainer.gate_values import GateBudget, GateVerdict
-from koboshi_trainer.morning import Cost, Kind, Learnt, Morning
-from koboshi_trainer.morning_html import html
-from koboshi_trainer.morning_plots import bars, curve
-from koboshi_trainer.morning_text import markdown, print_morning
-from koboshi_trainer.readiness import Readiness
+from koboshi_trainer.gate.judge import judge_gate
+from koboshi_trainer.gate.values import GateBudget, GateVerdict
+from koboshi_trainer.morning.html import html
+from koboshi_trainer.morning.plots import bars, curve
+from koboshi_trainer.morning.report import Cost, Kind, Learnt, Morning
+from koboshi_trainer.morning.text import markdown, print_morning
+from koboshi_trainer.night.readiness import Readiness
 
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[2J\u202e[link](javascript:alert(1))&\"'"
 _ALLOWED = set(

@@ -8,10 +8,10 @@ from tests.trainer.conftest import write_tiny_model
 from tests.trainer.pipeline_place import PipelinePlace, make_place, with_nights
 
 from koboshi_runtime.files import locked
-from koboshi_runtime.model_manifest import ModelState
+from koboshi_runtime.models.manifest import ModelState
 from koboshi_runtime.store import JobStatus, Store
-from koboshi_trainer.morning import Kind, Morning
-from koboshi_trainer.readiness import JOB
+from koboshi_trainer.morning.report import Kind, Morning
+from koboshi_trainer.night.readiness import JOB
 
 pytestmark = pytest.mark.slow
 

@@ -9,16 +9,16 @@ from tests.trainer.conftest import write_tiny_model
 
 from koboshi_runtime.config_values import NightlySettings, Settings, WorkerSettings
 from koboshi_runtime.home import open_home
-from koboshi_runtime.models import AddSettings, add_model
+from koboshi_runtime.models.verbs import AddSettings, add_model
 from koboshi_runtime.records import OutcomeLabel
 from koboshi_runtime.store import JobStatus, Store
-from koboshi_trainer.idle import PutOffError
-from koboshi_trainer.morning import Kind
-from koboshi_trainer.morning_files import read_last
-from koboshi_trainer.night import NightPlan, run_night
-from koboshi_trainer.night_place import NightBusyError, alone
-from koboshi_trainer.preflight import NoRoomError, expected_s, refuse_too_long
-from koboshi_trainer.readiness import JOB
+from koboshi_trainer.morning.files import read_last
+from koboshi_trainer.morning.report import Kind
+from koboshi_trainer.night.idle import PutOffError
+from koboshi_trainer.night.night import NightPlan, run_night
+from koboshi_trainer.night.place import NightBusyError, alone
+from koboshi_trainer.night.preflight import NoRoomError, expected_s, refuse_too_long
+from koboshi_trainer.night.readiness import JOB
 from koboshi_trainer.stages import FitPlan
 from koboshi_trainer.workshop import Workshop
 

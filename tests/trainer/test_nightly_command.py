@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from koboshi_runtime.cli import main, verbs
 from koboshi_runtime.home import open_home
 from koboshi_runtime.store import JobStatus, Store
-from koboshi_trainer.readiness import JOB
+from koboshi_trainer.night.readiness import JOB
 
 _IMPORTED = """
 import sys

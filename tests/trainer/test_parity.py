@@ -3,7 +3,7 @@ import pytest
 
 from koboshi_trainer.adapter import LoraDelta, read_adapter
 from koboshi_trainer.corpus import load_prose, make_corpus
-from koboshi_trainer.gguf_read import read_gguf
+from koboshi_trainer.gguf.read import read_gguf
 from koboshi_trainer.merge import merge
 from koboshi_trainer.parity import ExportedFile, ParityReport, parity
 

@@ -8,7 +8,7 @@ from koboshi_runtime.llama import Vocabulary, load_vocabulary, start_backend
 from koboshi_trainer.adapter import read_adapter
 from koboshi_trainer.corpus import make_corpus
 from koboshi_trainer.export import export
-from koboshi_trainer.gguf_read import read_gguf
+from koboshi_trainer.gguf.read import read_gguf
 from koboshi_trainer.kept import measure_kept
 from koboshi_trainer.master import make_master
 from koboshi_trainer.parity import ExportedFile, parity

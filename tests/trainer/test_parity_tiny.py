@@ -4,7 +4,7 @@ import torch
 
 from koboshi_trainer.adapter import read_adapter
 from koboshi_trainer.export import export
-from koboshi_trainer.gguf_read import read_gguf
+from koboshi_trainer.gguf.read import read_gguf
 from koboshi_trainer.parity import ExportedFile, parity
 from koboshi_trainer.reference import reference_logits
 from koboshi_trainer.weights import load_model

@@ -9,11 +9,11 @@ import torch
 from tests.trainer.conftest import write_tiny_model
 from tests.trainer.pipeline_place import GATE_TASKS, PipelinePlace, make_place
 
-from koboshi_runtime.model_manifest import ModelState
+from koboshi_runtime.models.manifest import ModelState
 from koboshi_runtime.store import JobStatus
 from koboshi_tools import RefusedError
 from koboshi_trainer.fit_values import FitSettings
-from koboshi_trainer.ledger import FILE_NAME, Grant, Ledger, Spent
+from koboshi_trainer.gate.ledger import FILE_NAME, Grant, Ledger, Spent
 from koboshi_trainer.pipeline import TrainResult, prepare, train
 from koboshi_trainer.stages import FitPlan
 

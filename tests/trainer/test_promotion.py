@@ -8,13 +8,13 @@ from tests.trainer.conftest import write_tiny_model
 from tests.trainer.pipeline_place import PipelinePlace, make_place
 
 from koboshi_runtime.ids import utc_now
-from koboshi_runtime.model_manifest import ModelManifest, ModelState, ParityProof
+from koboshi_runtime.models.manifest import ModelManifest, ModelState, ParityProof
+from koboshi_runtime.models.registry import ModelEntry
 from koboshi_runtime.records import OutcomeLabel
-from koboshi_runtime.registry import ModelEntry
 from koboshi_runtime.statistics import TaskResult
 from koboshi_tools import KoboshiError, RefusedError, hash_file
-from koboshi_trainer.gate import judge_gate
-from koboshi_trainer.gate_values import GateBudget, GateVerdict
+from koboshi_trainer.gate.judge import judge_gate
+from koboshi_trainer.gate.values import GateBudget, GateVerdict
 from koboshi_trainer.promotion import decide, refuse
 from koboshi_trainer.workshop import Workshop
 

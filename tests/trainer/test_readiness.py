@@ -8,8 +8,8 @@ from tests.runtime.store_samples import DONE, header, label, record
 from koboshi_runtime.config_values import NightlySettings
 from koboshi_runtime.records import EndReason, OutcomeLabel, OutcomeSource, Purpose, Split
 from koboshi_runtime.store import JobStatus, Store
-from koboshi_runtime.store_labels import count_labels
-from koboshi_trainer.readiness import JOB, Readiness, last_seen, readiness
+from koboshi_runtime.store.labels import count_labels
+from koboshi_trainer.night.readiness import JOB, Readiness, last_seen, readiness
 
 SUCCESS, FAILURE = label(OutcomeLabel.SUCCESS), label(OutcomeLabel.FAILURE)
 

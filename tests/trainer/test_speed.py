@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from koboshi_tools import KoboshiError
 from koboshi_trainer.rows import TokenRow
-from koboshi_trainer.speed import SpeedSettings, attainable, measure_side, operations
+from koboshi_trainer.speed.measure import SpeedSettings, attainable, measure_side, operations
 from koboshi_trainer.weights import load_model
 
 

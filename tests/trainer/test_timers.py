@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from koboshi_runtime.cli import main
 from koboshi_tools import UsageError
-from koboshi_trainer.timers import Timer, cron_line, units
+from koboshi_trainer.night.timers import Timer, cron_line, units
 
 _CRONTAB = """#!/bin/sh
 if [ "$1" = -l ]; then cat "$HOME/table" 2>/dev/null; else cat > "$HOME/table"; fi

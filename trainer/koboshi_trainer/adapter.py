@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from koboshi_tools import KoboshiError
 
 from .architectures import architecture_of, heads_of
-from .gguf_read import GgufFile
+from .gguf.read import GgufFile
 
 _PREFIX = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from koboshi_tools import UsageError
 
-from .gguf_read import GgufFile
+from .gguf.read import GgufFile
 
 ROPE_FREQUENCIES = "rope_freqs.weight"
 

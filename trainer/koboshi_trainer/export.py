@@ -16,9 +16,9 @@ from koboshi_runtime.files import TEMPORARY, replace_file
 from koboshi_tools import Frozen, KoboshiError, hash_file, hash_value
 
 from .adapter import read_adapter
-from .adapter_gguf import write_adapter
-from .gguf_read import GgufFile, Scalar, read_gguf
-from .gguf_write import whole_path
+from .gguf.adapter import write_adapter
+from .gguf.read import GgufFile, Scalar, read_gguf
+from .gguf.write import whole_path
 from .master import PARENT_KEY
 from .merge import merge
 

@@ -8,7 +8,7 @@ are dropped, because a file can hold other ids than its text says. Thoughts are 
 import math
 from collections.abc import Sequence
 
-from koboshi_runtime.conversation import Asked, CallOutput, Manner, Message, PromptWriter, Said, Told
+from koboshi_runtime.conversation.messages import Asked, CallOutput, Manner, Message, PromptWriter, Said, Told
 from koboshi_runtime.interchange.conversation import conversation_of
 from koboshi_runtime.model import FinishReason, Model, PromptProfile, Reply
 from koboshi_runtime.records import Segment, Trajectory, TurnKind, TurnRecord

@@ -17,7 +17,7 @@ from koboshi_tools import Frozen
 
 from .adapter import LoraDelta
 from .architectures import layer_of
-from .gguf_read import GgufFile, read_bytes, read_gguf, read_rows
+from .gguf.read import GgufFile, read_bytes, read_gguf, read_rows
 
 
 class TensorKept(Frozen):

@@ -18,8 +18,8 @@ from koboshi_runtime.files import replace_file
 from koboshi_tools import Frozen, UsageError, hash_file
 
 from .architectures import architecture_of
-from .gguf_read import GgufFile, TensorInfo, read_gguf, read_rows
-from .gguf_write import F16_FILE_TYPE, TensorPlan, template_pairs, write_gguf
+from .gguf.read import GgufFile, TensorInfo, read_gguf, read_rows
+from .gguf.write import F16_FILE_TYPE, TensorPlan, template_pairs, write_gguf
 
 PARENT_KEY = "koboshi.parent_hash"
 SOURCE_KEY = "koboshi.source_hash"

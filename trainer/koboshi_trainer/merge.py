@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from koboshi_tools import UsageError
 
 from .adapter import LoraDelta
-from .gguf_read import GgufFile, Scalar, TensorInfo, read_bytes, read_gguf, read_rows
-from .gguf_write import F16_FILE_TYPE, OWN_PREFIX, TensorPlan, template_pairs, write_gguf
+from .gguf.read import GgufFile, Scalar, TensorInfo, read_bytes, read_gguf, read_rows
+from .gguf.write import F16_FILE_TYPE, OWN_PREFIX, TensorPlan, template_pairs, write_gguf
 from .master import to_f16
 
 

@@ -21,7 +21,7 @@ from koboshi_tools import hash_value
 from .adapter import read_adapter
 from .corpus import HALF_TOKENS, SEQUENCE_TOKENS, load_prose, make_corpus
 from .export import ExportManifest
-from .gguf_read import read_gguf
+from .gguf.read import read_gguf
 from .parity import Corpus, ExportedFile, FileKind, Logits, ParityReport, parity
 from .reference import reference_logits
 from .rows import Example

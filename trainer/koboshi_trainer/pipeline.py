@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koboshi_runtime.files import locked, replace_file
-from koboshi_runtime.model_manifest import ModelState
-from koboshi_runtime.registry import ModelEntry, short
+from koboshi_runtime.models.manifest import ModelState
+from koboshi_runtime.models.registry import ModelEntry, short
 from koboshi_runtime.store import JobStatus
 from koboshi_tools import Frozen, RefusedError, UsageError, hash_value
 
 from .dataset import Dataset, DatasetSettings, load_dataset
 from .fit_values import FitProgress, FitReport
-from .gate_run import OnRun, run_gate
-from .gate_values import GateVerdict
+from .gate.run import OnRun, run_gate
+from .gate.values import GateVerdict
 from .parity import ParityReport
 from .parity_run import measure_parity
 from .promotion import decide, refuse, register_candidate

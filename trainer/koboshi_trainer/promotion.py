@@ -7,11 +7,11 @@ replacement of the registry's pointer, and the registry itself refuses a model w
 from pathlib import Path
 
 from koboshi_runtime.ids import utc_now
-from koboshi_runtime.model_manifest import GateProof, ModelManifest, Parents, ParityProof
-from koboshi_runtime.registry import ModelEntry
+from koboshi_runtime.models.manifest import GateProof, ModelManifest, Parents, ParityProof
+from koboshi_runtime.models.registry import ModelEntry
 
 from .export import ExportManifest
-from .gate_values import GateVerdict
+from .gate.values import GateVerdict
 from .parity import ParityReport
 from .workshop import Workshop
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from koboshi_runtime.home import Home
 from koboshi_runtime.ids import prompt_hash
-from koboshi_runtime.inspect import quantise
 from koboshi_runtime.model import Model
+from koboshi_runtime.models.inspect import quantise
 from koboshi_runtime.records import OutcomeLabel, Purpose, Split, Trajectory
 from koboshi_runtime.store import Store
 from koboshi_tools import hash_file

@@ -14,7 +14,7 @@ import transformers
 from koboshi_tools import UsageError
 
 from .architectures import ROPE_FREQUENCIES, Architecture, architecture_of, heads_of
-from .gguf_read import GgufError, GgufFile, read_gguf, read_tensor
+from .gguf.read import GgufError, GgufFile, read_gguf, read_tensor
 
 # Layers of Gemma 3 27B, by which llama.cpp knows it: it alone scales attention by its width over its heads.
 _GEMMA_27B_LAYERS = 62

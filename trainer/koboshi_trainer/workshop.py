@@ -12,9 +12,9 @@ from koboshi_policies import Policy
 from koboshi_runtime.config_values import Settings
 from koboshi_runtime.home import Home
 from koboshi_runtime.model import Model, PromptProfile
+from koboshi_runtime.models.registry import ModelEntry, Registry
 from koboshi_runtime.opening import open_contributions
 from koboshi_runtime.project import Project, load_project
-from koboshi_runtime.registry import ModelEntry, Registry
 from koboshi_runtime.runner import Runner, RunSettings
 from koboshi_runtime.store import Store
 from koboshi_runtime.tool_swaps import Versions

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..records import Split
 from ..store import RunRecorder, Store
-from ..store_recorder import Event, Watch
-from ..store_write import Statement
+from ..store.recorder import Event, Watch
+from ..store.write import Statement
 
 
 class NullStore(Store):

@@ -8,7 +8,7 @@ import click
 from .context import echo_json, load_config_here, open_home, progress
 
 if TYPE_CHECKING:
-    from ..backup import BackupManifest
+    from ..house.backup import BackupManifest
 
 
 @click.command()
@@ -24,7 +24,7 @@ def backup(folder: Path | None, verified: bool, as_json: bool) -> None:
     """
     from koboshi_tools import UsageError
 
-    from ..backup import back_up, default_folder, verify
+    from ..house.backup import back_up, default_folder, verify
 
     if verified:
         if folder is None:
@@ -48,8 +48,8 @@ def restore(folder: Path, as_json: bool) -> None:
 
     Example: KOBOSHI_HOME=$HOME/koboshi-again koboshi restore /mnt/disk/koboshi-monday
     """
-    from ..backup import restore as restore_home
     from ..home import Home, home_path
+    from ..house.backup import restore as restore_home
 
     load_config_here()
     home = Home(home_path())

@@ -53,7 +53,7 @@ def bench(**options: Any) -> int:
 async def _measure(options: dict[str, Any]) -> "BenchReport":
     from ..bench.measure import BenchSettings, measure
     from ..bench.start import first_token_s
-    from ..registry import Registry
+    from ..models.registry import Registry
     from ..tuning import worker_settings
     from ..workermodel import WorkerModel, WorkerSettings
 

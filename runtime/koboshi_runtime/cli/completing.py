@@ -78,7 +78,7 @@ def _models() -> dict[str, str]:
     from koboshi_tools import KoboshiError
 
     from ..home import Home, home_path
-    from ..registry import Registry
+    from ..models.registry import Registry
 
     try:
         return {entry.manifest.name: entry.state.value for entry in Registry(Home(home_path())).list()}

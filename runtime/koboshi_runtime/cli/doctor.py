@@ -12,10 +12,10 @@ from .completing import MODEL
 from .context import echo_json, load_config_here, open_home, progress, table
 
 if TYPE_CHECKING:
-    from ..checkup import Check
     from ..estimate import Need
     from ..home import Home
-    from ..registry import ModelEntry
+    from ..house.checkup import Check
+    from ..models.registry import ModelEntry
     from ..tuning import Trial
     from ..workermodel import WorkerSettings
 
@@ -38,11 +38,11 @@ def doctor(model: str | None, tune: bool, reference: Path | None, as_json: bool)
     Example: koboshi doctor --tune
     """
     from .. import tuning
-    from ..checkup import checks
     from ..estimate import needs, weights_of
     from ..estimate_night import night_hours, night_line, operations_a_second
-    from ..inspect import inspect_gguf
-    from ..registry import Registry
+    from ..house.checkup import checks
+    from ..models.inspect import inspect_gguf
+    from ..models.registry import Registry
 
     home = open_home(create=False)
     settings = load_config_here().settings

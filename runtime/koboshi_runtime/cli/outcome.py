@@ -86,7 +86,7 @@ def queue(limit: int, as_json: bool) -> None:
     if as_json:
         echo_json([row.model_dump(mode="json") for row in rows])
         return
-    from koboshi_runtime.trace_view import QUEUE_COLUMNS, queue_cells
+    from koboshi_runtime.traces.view import QUEUE_COLUMNS, queue_cells
 
     table(QUEUE_COLUMNS, [queue_cells(row) for row in rows])
     progress(_waiting(store.count_unlabelled()))

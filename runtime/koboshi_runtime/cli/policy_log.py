@@ -37,7 +37,7 @@ def replay_command(
     Example: koboshi policy replay policies-new/
     """
     from ..store import Store
-    from ..store_calls import logged_calls
+    from ..store.calls import logged_calls
 
     folder = project_dir()
     own = files or (load_project(folder).policies if folder else ())
@@ -63,7 +63,7 @@ def shadow_command(since: str | None, limit: int, as_json: bool) -> None:
     Example: koboshi policy shadow --since 2026-01-01
     """
     from ..store import Store
-    from ..store_calls import shadowed_calls
+    from ..store.calls import shadowed_calls
 
     calls = shadowed_calls(Store.open(open_home().traces), since)
     held = [(call, policy_verdict(call.held), call.held.arguments) for call in calls]

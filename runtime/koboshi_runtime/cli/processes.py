@@ -7,7 +7,7 @@ import click
 from .context import echo_json, open_home, progress, table
 
 if TYPE_CHECKING:
-    from ..processes import Processes
+    from ..house.processes import Processes
 
 _PATIENCE_S = 60.0
 _COLUMNS = ("WHAT", "PID", "ID", "DETAIL")
@@ -20,7 +20,7 @@ def ps(as_json: bool) -> None:
 
     Example: koboshi ps
     """
-    from ..processes import processes
+    from ..house.processes import processes
 
     found = processes(open_home())
     if as_json:

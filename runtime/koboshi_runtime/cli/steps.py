@@ -10,7 +10,7 @@ from ..text import plain
 from .context import progress
 
 if TYPE_CHECKING:
-    from ..store_recorder import Event
+    from ..store.recorder import Event
 
 _WIDTH = 110
 _DOES = {TurnKind.CALL: "calls", TurnKind.ANSWER: "answers", TurnKind.INVALID: "invalid"}

@@ -8,7 +8,7 @@ from koboshi_tools import ToolResult, ToolVerdict, Transport, UsageError, canoni
 from ..ids import SHORT_ID
 from ..opening import open_contributions
 from ..project import Project, load_project
-from ..store_swaps import BesideCall
+from ..store.swaps import BesideCall
 from ..text import plain
 from ..tool_swaps import SwapView, advance, begin_swap, calls_beside, roll_back, swap_views
 from .context import echo_json, open_home, progress, project_dir, table

@@ -17,7 +17,7 @@ def success_command(newest: int | None, as_json: bool) -> None:
     Example: koboshi tools success --newest 50000
     """
     from ..store import Store
-    from ..store_tools import tool_rows
+    from ..store.tools import tool_rows
 
     store = Store.open(open_home().traces)
     with store.reading() as db:

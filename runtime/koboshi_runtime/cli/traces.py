@@ -13,7 +13,7 @@ from koboshi_runtime.cli.traces_move import export, import_command
 from koboshi_runtime.cli.traces_replay import replay_command
 
 if TYPE_CHECKING:
-    from koboshi_runtime.trace_diff import DiffRow, TraceDiff
+    from koboshi_runtime.traces.diff import DiffRow, TraceDiff
 
 
 def _choice(name: str, values: str) -> Callable[[Any], Any]:
@@ -55,7 +55,7 @@ def list_runs(as_json: bool, **wanted: Any) -> None:
     if as_json:
         echo_json([row.model_dump(mode="json") for row in rows])
         return
-    from koboshi_runtime.trace_view import RUN_COLUMNS, run_cells
+    from koboshi_runtime.traces.view import RUN_COLUMNS, run_cells
 
     table(RUN_COLUMNS, [run_cells(row) for row in rows])
 
@@ -72,7 +72,7 @@ def show(run: str, full: bool, as_json: bool) -> None:
     from koboshi_runtime.interchange.raw import raw_record
     from koboshi_runtime.reuse import prompt_reuse, reuse_json
     from koboshi_runtime.store import Store
-    from koboshi_runtime.trace_view import run_lines
+    from koboshi_runtime.traces.view import run_lines
 
     store = Store.open(open_home().traces)
     trajectory = store.trajectory(store.resolve(run_ref(run)))
@@ -92,7 +92,7 @@ def diff(a: str, b: str, as_json: bool) -> None:
     Example: koboshi traces diff 4f2k9c1m @last
     """
     from koboshi_runtime.store import Store
-    from koboshi_runtime.trace_diff import compare
+    from koboshi_runtime.traces.diff import compare
 
     store = Store.open(open_home().traces)
     first, second = (store.trajectory(store.resolve(run_ref(run))) for run in (a, b))
@@ -114,14 +114,14 @@ def search(text: str, limit: int, as_json: bool) -> None:
     if as_json:
         echo_json([hit.model_dump(mode="json") for hit in hits])
         return
-    from koboshi_runtime.trace_view import HIT_COLUMNS, hit_cells
+    from koboshi_runtime.traces.view import HIT_COLUMNS, hit_cells
 
     table(HIT_COLUMNS, [hit_cells(hit) for hit in hits])
 
 
 def print_diff(found: "TraceDiff", *, as_json: bool, beside: Mapping[str, Any] | None = None) -> None:
     """Print two runs beside each other, and on stderr where they part; `beside` joins the JSON."""
-    from koboshi_runtime.trace_diff import diff_cells, diff_columns
+    from koboshi_runtime.traces.diff import diff_cells, diff_columns
 
     if as_json:
         rows = {key: [_as_json(row) for row in getattr(found, key)] for key in ("given", "steps", "ended")}

@@ -19,7 +19,7 @@ def forget(run: str, yes: bool, why: str, as_json: bool) -> None:
     Example: koboshi traces forget @last --why "a customer asked"
     """
     from koboshi_runtime.cli.traces import run_ref
-    from koboshi_runtime.forget import forget as forget_run
+    from koboshi_runtime.house.forget import forget as forget_run
     from koboshi_runtime.store import Store
 
     home = open_home()

@@ -13,7 +13,7 @@ from .trust import ask_for_trust
 if TYPE_CHECKING:
     from ..records import Trajectory
     from ..session import Place
-    from ..trace_replay import Replay
+    from ..traces.replay import Replay
 
 _SHOWN = 100
 
@@ -38,7 +38,7 @@ def replay_command(run: str, ref: str | None, as_json: bool) -> None:
     """
     from ..session import Place
     from ..store import Store
-    from ..trace_diff import compare
+    from ..traces.diff import compare
     from .traces import print_diff, run_ref
 
     place = Place(open_home(), project_dir(), load_config_here().settings)
@@ -54,7 +54,7 @@ def replay_command(run: str, ref: str | None, as_json: bool) -> None:
 
 async def _play(recorded: "Trajectory", place: "Place", ref: str | None, *, show_steps: bool) -> "Replay":
     from ..session import open_session
-    from ..trace_replay import replay
+    from ..traces.replay import replay
     from .steps import show
 
     async with open_session(place, model_ref=ref, runs=1) as session:

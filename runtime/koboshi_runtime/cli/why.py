@@ -21,7 +21,7 @@ def why(run: str, as_json: bool) -> None:
     Example: koboshi why @last
     """
     from koboshi_runtime.store import Store
-    from koboshi_runtime.why import explain
+    from koboshi_runtime.traces.why import explain
 
     store = Store.open(open_home().traces)
     run_id = store.resolve(run_ref(run))

@@ -14,7 +14,6 @@ from typing import Any
 from koboshi_policies import Decision, Verdict
 from koboshi_tools import Frozen, hash_bytes
 
-from .. import store_write as write
 from ..ids import id_of_hash, is_id
 from ..model import FinishReason, Reply
 from ..records import (
@@ -33,8 +32,8 @@ from ..records import (
     TurnKind,
     TurnRecord,
 )
-from ..store import Store
-from ..store_write import Statement
+from ..store import Store, write
+from ..store.write import Statement
 from ..talk import Question, Remark, Response
 from ..text import plain
 from .conversation import IMPORTED_MODEL, Conversation, with_thought

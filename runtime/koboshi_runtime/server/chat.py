@@ -1,6 +1,6 @@
 """`POST /v1/chat/completions` and `GET /v1/models`.
 
-A reply is one turn of a conversation that the client leads (`conversation_turn`): it carries out the calls. Each
+A reply is one turn of a conversation that the client leads (`conversation.turn`): it carries out the calls. Each
 response names its run in `X-Koboshi-Run` and its model's hash in `X-Koboshi-Model`. A request has one model from its
 first token to its last. A client that goes away ends its reply, which is then not stored.
 """
@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, Response
 
 from koboshi_tools import KoboshiError
 
-from ..conversation import Manner, Message
-from ..conversation_turn import Answer, Turn, next_turn
+from ..conversation.messages import Manner, Message
+from ..conversation.turn import Answer, Turn, next_turn
 from ..model import Model, ModelInfo
 from ..spoken import spoken
 from .body import read_body

@@ -7,7 +7,7 @@ from typing import Any
 
 from koboshi_tools import ToolCall
 
-from ..conversation_turn import Answer
+from ..conversation.turn import Answer
 from ..ids import new_id
 from ..model import ModelInfo
 

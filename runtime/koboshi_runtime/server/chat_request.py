@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from koboshi_tools import ToolCall
 
-from ..conversation import Asked, CallOutput, Manner, Message, Said, Told
+from ..conversation.messages import Asked, CallOutput, Manner, Message, Said, Told
 from ..tool_specs import read_tool_spec
 from .errors import ApiError, bad_field
 

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 
 from koboshi_tools import KoboshiError, RefusedError, UsageError
 
-from ..conversation_turn import PromptTooLongError
+from ..conversation.turn import PromptTooLongError
 from ..workermodel import ModelError
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from koboshi_tools import canonical_json
 
-from ..conversation import Asked, Manner, Message, Said, Told, Written
+from ..conversation.messages import Asked, Manner, Message, Said, Told, Written
 from ..live import visible_ids
 from ..model import Model
 from ..parse import CallReply, parse_reply

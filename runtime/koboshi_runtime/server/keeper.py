@@ -20,7 +20,7 @@ from typing import Literal
 from koboshi_tools import KoboshiError
 
 from ..model import Model
-from ..registry import ModelEntry
+from ..models.registry import ModelEntry
 from .metrics import Metrics
 
 Manner = Literal["auto", "overlap", "drain"]

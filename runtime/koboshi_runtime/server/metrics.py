@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from ..conversation_turn import Answer
+from ..conversation.turn import Answer
 
 _SECONDS = (0.05, 0.2, 1, 5, 20, 60, 300)
 

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 from koboshi_tools import ToolResult
 
 from ..records import CallIntent, Trajectory, TurnRecord
-from ..store_recorder import Event
+from ..store.recorder import Event
 
 _KEPT_EVENTS = 10_000
 """Of one run: more than its budgets allow."""

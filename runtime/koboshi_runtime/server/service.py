@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import Request
 
-from ..conversation_turn import Records
+from ..conversation.turn import Records
 from ..graph import Agent
 from ..model import Model
 from ..session import Place, Session

@@ -8,10 +8,10 @@ from types import FrameType
 
 from ..estimate import available_bytes, serving_bytes
 from ..model import Model
+from ..models.registry import ModelEntry, Registry
 from ..night_sign import rests
 from ..outside import NO_MODEL
 from ..presence import announce, api_socket, model_socket, only_server
-from ..registry import ModelEntry, Registry
 from ..session import Place, load_model, open_session, reference_of
 from ..tuning import worker_settings
 from ..workermodel import WorkerModel

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..ids import SHORT_ID
 from ..records import OutcomeLabel, RunStatus
-from ..store_rows import RunRow
+from ..store.rows import RunRow
 from ..text import plain
 from .theme import Palette
 

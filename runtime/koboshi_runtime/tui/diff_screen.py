@@ -12,7 +12,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from ..records import Trajectory
-from ..trace_diff import DiffRow, TraceDiff, compare
+from ..traces.diff import DiffRow, TraceDiff, compare
 from .cells import block, line, short, verdict
 from .lists import Column, Rows
 from .view import ask, look_of, palette

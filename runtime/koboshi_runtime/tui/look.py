@@ -15,12 +15,12 @@ from koboshi_policies import Answer
 from ..approvals import answer_approval, approvals, find_approval
 from ..home import Home
 from ..ids import utc_now
-from ..pieces import pieces_of
+from ..models.pieces import pieces_of
+from ..models.pointer import read_pointer
 from ..records import Outcome, OutcomeLabel, OutcomeSource
-from ..registry_pointer import read_pointer
 from ..store import RunFilter, Store
-from ..store_owner import is_alive
-from ..store_runs import RunPage, list_runs, list_tools
+from ..store.owner import is_alive
+from ..store.runs import RunPage, list_runs, list_tools
 
 PAGE = 100
 """Rows that a list reads at once: more than any terminal shows."""

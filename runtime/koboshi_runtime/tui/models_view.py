@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from rich.text import Text
 
-from ..registry import ModelEntry, Registry
+from ..models.registry import ModelEntry, Registry
 from .cells import block, clock, line, many, short_hash
 from .listing import Listing
 from .lists import Column, Rows

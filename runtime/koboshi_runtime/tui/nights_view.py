@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from rich.text import Text
 
-from ..store_rows import JobRow, JobStatus
+from ..store.rows import JobRow, JobStatus
 from .cells import block, clock, line, many
 from .listing import Listing
 from .lists import Column, Rows

@@ -6,7 +6,7 @@ from rich.text import Text
 from textual import on
 from textual.binding import Binding
 
-from ..store_rows import QueueRow
+from ..store.rows import QueueRow
 from .cells import clock, line, short
 from .labelling import LABEL_KEYS, labels_of, looked_at
 from .listing import Listing

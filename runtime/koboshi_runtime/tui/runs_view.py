@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 
 from ..records import OutcomeLabel, Purpose, RunStatus
 from ..store import RunFilter
-from ..store_rows import RunRow
+from ..store.rows import RunRow
 from .cells import clock, line, many, outcome_of, short, verdict
 from .labelling import LABEL_KEYS, labels_of, looked_at
 from .lists import Column, Rows

@@ -17,12 +17,12 @@ from koboshi_tools import hash_bytes
 
 from ..approvals import question
 from ..home import Home, open_home
-from ..model_manifest import GateProof, ModelManifest, Parents, ParityProof
+from ..models.manifest import GateProof, ModelManifest, Parents, ParityProof
+from ..models.pointer import Pointer
 from ..records import Outcome, OutcomeLabel, OutcomeSource, Purpose
-from ..registry_pointer import Pointer
 from ..store import JobStatus, Store
-from ..store_recorder import RunRecorder
-from ..store_write import Statement
+from ..store.recorder import RunRecorder
+from ..store.write import Statement
 from .sample_runs import PROFILE, Story, Vocabulary, end_of, header_of, intents_of, stories, turns_of
 
 _SEED = 20_261_128

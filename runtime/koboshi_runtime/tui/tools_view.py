@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual.binding import Binding
 
-from ..store_tools import ToolRow, tool_rows
+from ..store.tools import ToolRow, tool_rows
 from .cells import clock, line, many
 from .listing import Listing
 from .lists import Column, Rows

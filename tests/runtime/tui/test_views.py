@@ -15,17 +15,17 @@ from koboshi_policies import Answer
 from koboshi_runtime.approvals import approvals, question
 from koboshi_runtime.home import open_home
 from koboshi_runtime.store import Store
-from koboshi_runtime.store_owner import this_process
-from koboshi_runtime.store_rows import JobRow, JobStatus
+from koboshi_runtime.store.owner import this_process
+from koboshi_runtime.store.rows import JobRow, JobStatus
 from koboshi_runtime.tui.look import Changes
 from koboshi_runtime.tui.nights_view import NIGHT, success_by_night, summary
 from koboshi_runtime.tui.plot import Drawn, bar, curve
 from koboshi_runtime.tui.theme import DARK, palette_of
-from koboshi_trainer import readiness
 from koboshi_trainer.fit_values import FitReport
-from koboshi_trainer.gate_values import GateVerdict, Reason, ToolRow
-from koboshi_trainer.morning import Cost, Kind, Learnt, Morning
-from koboshi_trainer.night_place import AtWork
+from koboshi_trainer.gate.values import GateVerdict, Reason, ToolRow
+from koboshi_trainer.morning.report import Cost, Kind, Learnt, Morning
+from koboshi_trainer.night import readiness
+from koboshi_trainer.night.place import AtWork
 
 STYLES = palette_of(DARK)
 

@@ -32,9 +32,9 @@ def demo(pack: str, folder: Path, seed: int, quick: bool, as_json: bool) -> None
     """
     from rich.console import Console
 
-    from ..demo import demo_at, run_demo
-    from ..report import make_report
-    from ..report_text import print_report, write_report
+    from ..demo.report import make_report
+    from ..demo.report_text import print_report, write_report
+    from ..demo.walk import demo_at, run_demo
 
     # asyncio would turn Ctrl-C into a request to its tasks, which waits for a whole training to end.
     signal.signal(signal.SIGINT, _interrupt)

@@ -15,7 +15,7 @@ from .lab_speed import speed
 from .lab_tasks import tasks
 
 if TYPE_CHECKING:
-    from ..lab_report import LabReport
+    from ..lab.report import LabReport
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -47,7 +47,7 @@ def run(file: Path, data: dict[str, Path], results: Path | None, work: Path | No
 
     Example: koboshi lab run experiment.toml --data gsm8k=DIR
     """
-    from ..lab_screen import duration
+    from ..lab.screen import duration
 
     lab_here = open_lab(file, data, results, work)
     missing = lab_here.missing()
@@ -82,10 +82,10 @@ def report(file: Path, results: Path | None, log: Path | None, plots: bool, as_j
 
     Example: koboshi lab report experiment.toml --log docs/lab-log.md
     """
-    from ..lab_file import read_experiment
-    from ..lab_report import make_report
-    from ..lab_report_text import page
-    from ..lab_results import read_all
+    from ..lab.file import read_experiment
+    from ..lab.report import make_report
+    from ..lab.report_text import page
+    from ..lab.results import read_all
 
     folder = results or results_of(file)
     experiment = read_experiment(file)
@@ -105,11 +105,11 @@ def _write(found: "LabReport", folder: Path, file: Path, log: Path | None, *, pl
 
     from koboshi_runtime.files import replace_file
 
-    from ..lab_report_text import log_entry, page, write_log
+    from ..lab.report_text import log_entry, page, write_log
 
     names: list[str] = []
     if plots:
-        from ..lab_plots import draw
+        from ..lab.plots import draw
 
         names = draw(found, folder)
     replace_file(folder / "report.md", page(found, names).encode())

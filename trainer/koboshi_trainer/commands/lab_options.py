@@ -8,7 +8,7 @@ import click
 from koboshi_runtime.cli.context import load_config_here, open_home
 
 if TYPE_CHECKING:
-    from ..lab_run import Lab
+    from ..lab.run import Lab
 
 
 def _data(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
@@ -30,11 +30,11 @@ data_option = click.option(
 
 def open_lab(file: Path, data: dict[str, Path], results: Path | None, work: Path | None) -> "Lab":
     """Return the experiment in a file, opened. Raises UsageError where the file or its data is wrong."""
-    from ..lab_file import read_experiment
-    from ..lab_place import LabPlace
-    from ..lab_recipe import Recipe
-    from ..lab_run import Lab
-    from ..lab_sources import Data
+    from ..lab.file import read_experiment
+    from ..lab.place import LabPlace
+    from ..lab.recipe import Recipe
+    from ..lab.run import Lab
+    from ..lab.sources import Data
 
     experiment, home = read_experiment(file), open_home()
     folder = (work or home.runs / "lab" / experiment.name).resolve()

@@ -27,9 +27,9 @@ def speed(file: Path, data: dict[str, Path], count: int, beside: bool, work: Pat
     """
     from koboshi_runtime.files import locked
 
-    from ..lab_make import Maker
+    from ..lab.make import Maker
     from ..methods import Method, assign
-    from ..speed import SpeedSettings, attainable, measure_side
+    from ..speed.measure import SpeedSettings, attainable, measure_side
     from ..weights import load_model
 
     recipe = open_lab(file, data, None, work).recipe

@@ -14,9 +14,9 @@ from koboshi_tools import KoboshiError, RefusedError, UsageError
 if TYPE_CHECKING:
     from koboshi_runtime.home import Home
 
-    from ..morning import Morning
+    from ..morning.report import Morning
+    from ..night.timers import Kind, Timer
     from ..rollouts import RolloutProgress
-    from ..timers import Kind, Timer
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _KIND = click.option(
@@ -57,8 +57,8 @@ def run(when_idle: bool, due: str | None, as_json: bool) -> None:
         progress(f"A night has begun since {due}: nothing is due.")
         return
     with workshop_here({}) as workshop:
-        from ..idle import IdleRule
-        from ..night import NightPlan, run_night
+        from ..night.idle import IdleRule
+        from ..night.night import NightPlan, run_night
         from .train_progress import Teller
 
         settings, listener = workshop.settings, Teller().listener
@@ -83,8 +83,8 @@ def status(as_json: bool) -> None:
     from koboshi_runtime.text import plain
     from koboshi_runtime.watch import follow
 
-    from ..morning_files import read_last
-    from ..readiness import readiness
+    from ..morning.files import read_last
+    from ..night.readiness import readiness
 
     home = open_home()
     store = Store.open(home.traces)
@@ -119,7 +119,7 @@ def install_timer(at: str, kind: str, yes: bool) -> None:
     """
     from koboshi_runtime.cli.terminal import attended
 
-    from .. import timers
+    from ..night import timers
 
     timer, chosen = _timer(_clock_time(at)), _chosen(kind)
     folder = timers.units_folder()
@@ -143,7 +143,7 @@ def remove_timer() -> None:
 
     Example: koboshi nightly remove-timer
     """
-    from .. import timers
+    from ..night import timers
 
     timer = _timer("00:00")
     found = [timers.remove_units(timer, timers.units_folder()), timers.remove_line(timer)]
@@ -159,7 +159,7 @@ def report(night: str | None, as_json: bool) -> None:
 
     Example: koboshi nightly report
     """
-    from ..morning_files import read_morning
+    from ..morning.files import read_morning
 
     home = open_home()
     _, morning = read_morning(home, night)
@@ -170,7 +170,7 @@ def _is_due(at: str) -> bool:
     """Say whether no night has begun since the last time that the clock here showed `at`."""
     from koboshi_runtime.store import JobStatus, Store
 
-    from ..readiness import JOB
+    from ..night.readiness import JOB
 
     hour, minute = map(int, _clock_time(at).split(":"))
     now = datetime.now().astimezone()
@@ -192,7 +192,7 @@ def _clock_time(at: str) -> str:
 
 
 def _timer(at: str) -> "Timer":
-    from ..timers import Timer
+    from ..night.timers import Timer
 
     folder = project_dir()
     if folder is None:
@@ -202,7 +202,7 @@ def _timer(at: str) -> "Timer":
 
 
 def _chosen(kind: str) -> "Kind":
-    from ..timers import find_kind
+    from ..night.timers import find_kind
 
     if kind == "systemd":
         return "systemd"
@@ -212,7 +212,7 @@ def _chosen(kind: str) -> "Kind":
 def _shown(timer: "Timer", kind: "Kind") -> list[str]:
     from koboshi_runtime.text import plain
 
-    from ..timers import cron_line, units, units_folder
+    from ..night.timers import cron_line, units, units_folder
 
     if kind == "cron":
         return ["# into cron's table:", plain(cron_line(timer))]
@@ -230,8 +230,8 @@ def _tell_rollouts(found: "RolloutProgress") -> None:
 def _print(home: "Home", morning: "Morning", *, as_json: bool) -> None:
     from rich.console import Console
 
-    from ..morning_files import report_path
-    from ..morning_text import print_morning
+    from ..morning.files import report_path
+    from ..morning.text import print_morning
 
     if as_json:
         echo_json({"headline": morning.headline, **morning.model_dump(mode="json")})
@@ -241,7 +241,7 @@ def _print(home: "Home", morning: "Morning", *, as_json: bool) -> None:
 
 
 def _leave(morning: "Morning") -> None:
-    from ..morning import Kind
+    from ..morning.report import Kind
 
     reasons = "; ".join(morning.reasons)
     if morning.kind is Kind.REFUSED:

@@ -113,7 +113,7 @@ def gate(earlier: dict[str, Any], /, **given: Any) -> None:
 
 
 def _train_whole(flags: dict[str, Any]) -> None:
-    from ..gate_reasons import explain
+    from ..gate.reasons import explain
     from ..pipeline import train as train_here
     from .train_progress import Teller
 

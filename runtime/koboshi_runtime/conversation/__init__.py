@@ -1,0 +1,1 @@
+"""Conversations that somebody else's program leads: read as a prompt, answered, and stored as runs like any other."""

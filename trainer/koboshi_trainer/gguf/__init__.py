@@ -1,0 +1,1 @@
+"""GGUF files as the trainer reads and writes them."""

@@ -1,0 +1,1 @@
+"""The lab: an experiment file is made, measured and reported, with what is done already left as it is."""
