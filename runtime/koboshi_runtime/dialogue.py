@@ -1,22 +1,39 @@
 """A conversation with the project's agent: each question is a run, and what was said before it is that run's prefix.
 
-A run names the one before as its parent. What the model wrote stays in the prompt by the ids it wrote, as in any run.
+A run names the one before as its parent. What a model wrote stays in its prompt by the ids it wrote, as in any run. To
+another model, where one goes live in the middle, all that was said is told anew in the words and the manner of its own.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from . import prompt
-from .live import LiveRun
-from .model import Piece
-from .records import EndReason, Segment, SegmentKind
+from .conversation.messages import Asked, CallOutput, Manner, Message, PromptWriter, Said, Told
+from .interchange.conversation import conversation_of
+from .live import LiveRun, RunPlan
+from .model import Model, Piece
+from .records import EndReason, Segment, SegmentKind, Trajectory
+from .store import Store
+from .talk import Question, Remark
 
 
 @dataclass(slots=True)
 class Dialogue:
-    """What was said so far, and the last run of it; belongs to one model."""
+    """What was said so far, as the model of `model_hash` reads it, and the last run of it."""
 
     said: Segment | None = None
     run_id: str | None = None
+    model_hash: str | None = None
+
+    async def earlier(self, model: Model, store: Store, plan: RunPlan) -> Segment | None:
+        """Return what was said so far, for a question to `model` under `plan`; None before the first answer."""
+        if self.said is None or self.model_hash == model.info.model_hash:
+            return self.said
+        remarks = [each for run in _runs(store, self.run_id) for each in conversation_of(run).remarks]
+        writer = PromptWriter(model, Manner(system=plan.system, tools=plan.offered, condition=plan.header.condition))
+        await writer.write(list(_messages(remarks)))
+        await writer.close()
+        return _joined(writer.segments)
 
     async def take(self, live: LiveRun) -> None:
         """Go on from a run that has ended."""
@@ -25,12 +42,33 @@ class Dialogue:
         # A run that was stopped leaves the model's turn open.
         closing = prompt.between_turns(profile) if answered else _closed(live)
         behind = [*live.pending, await live.segment(SegmentKind.PREFIX, closing)]
-        self.said = Segment(
-            kind=SegmentKind.PREFIX,
-            ids=(*live.context, *(token for segment in behind for token in segment.ids)),
-            text="".join((*live.texts, *(segment.text for segment in behind))),
-        )
-        self.run_id = live.run_id
+        before = Segment(kind=SegmentKind.PREFIX, ids=tuple(live.context), text="".join(live.texts))
+        self.said, self.run_id, self.model_hash = _joined([before, *behind]), live.run_id, live.model.info.model_hash
+
+
+def _runs(store: Store, run_id: str | None) -> list[Trajectory]:
+    """Return the runs of a conversation, the first one first."""
+    found: list[Trajectory] = []
+    while run_id is not None:
+        found.append(store.trajectory(run_id))
+        run_id = found[-1].header.parent_run_id
+    return found[::-1]
+
+
+def _messages(remarks: Sequence[Remark]) -> Iterator[Message]:
+    for remark in remarks:
+        if isinstance(remark, Question):
+            yield Asked(text=remark.text)
+            continue
+        yield Said(text=remark.text, calls=tuple(made.call for made in remark.calls))
+        if remark.calls:
+            outputs = ((made.call.name, made.result.output if made.result else "") for made in remark.calls)
+            yield Told(results=tuple(CallOutput(tool=tool, output=output) for tool, output in outputs))
+
+
+def _joined(segments: Sequence[Segment]) -> Segment:
+    ids = tuple(token for segment in segments for token in segment.ids)
+    return Segment(kind=SegmentKind.PREFIX, ids=ids, text="".join(segment.text for segment in segments))
 
 
 def _closed(live: LiveRun) -> tuple[Piece, ...]:

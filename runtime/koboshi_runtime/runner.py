@@ -131,7 +131,9 @@ class Runner:
         header = self._header(task, sample, live_model, given, demonstration=demonstration)
         header = header.model_copy(update={"parent_run_id": dialogue.run_id if dialogue else None})
         with self._workspace(task, header) as workspace:
-            plan = replace(self._plan(task, header, workspace, given), earlier=dialogue.said if dialogue else None)
+            plan = self._plan(task, header, workspace, given)
+            if dialogue is not None:
+                plan = replace(plan, earlier=await dialogue.earlier(live_model, self.store, plan))
             live = LiveRun(run_id, plan, live_model, self.store, self.store.recorder(run_id, plan.watch))
             live.recorder.start(plan.header)
             await live.open()

@@ -1,7 +1,8 @@
 """A `Model` that is a running server's: its worker, over a socket in the home, instead of loading the file once more.
 
 A connection holds the server's model: what was begun with it ends with it, also if the server changes its model
-meanwhile. When the server ends, requests under way raise ModelError.
+meanwhile; who rests between two questions may find the next one live. When the server ends, requests under way raise
+ModelError.
 """
 
 import asyncio
@@ -33,12 +34,20 @@ class ServedModel:
         """Let go of the server's model until `wake`, so that nothing waits for a person who thinks."""
         await self.close()
 
-    async def wake(self) -> None:
-        """Take hold of it again. Raises ModelError if the server has ended, or its model is another by now."""
+    async def wake(self, *, follow: bool) -> None:
+        """Take hold of it again, or of the one that is live by now if `follow`.
+
+        Raises ModelError if the server has ended, or its model is another one and that is not wanted.
+        """
         self._link, hello = await _connect(self._home)
-        if ModelInfo.model_validate(hello["info"]).model_hash != self.info.model_hash:
+        found = ModelInfo.model_validate(hello["info"])
+        if found.model_hash != self.info.model_hash and not follow:
             await self.close()
-            raise ModelError("the server's model is another one by now", hint="Begin anew: what was said is stored.")
+            raise ModelError(
+                f"the server's model is {found.name} by now, not {self.info.name}",
+                hint="Begin anew, and the model that was asked for is loaded; what was said is stored.",
+            )
+        self.info, self.begin_id = found, hello["begin_id"]
 
     async def generate(self, request: GenerateRequest) -> Reply:
         """Write one turn; see `Model.generate`."""

@@ -85,7 +85,8 @@ class Hammer:
         done = self.process("nightly", "run", "--json")
         left = done.returncode == 1 and any(each in done.stderr for each in _AT_WORK)
         self.nights["left" if left else str(json.loads(done.stdout or "{}").get("kind"))] += 1
-        return None if done.returncode == 0 or left else done.stderr
+        # 3: the gate refused its candidate, which is a night like any other.
+        return None if done.returncode in (0, 3) or left else done.stderr
 
     def label(self, number: int) -> str | None:
         rows = Store.read_only(self.server.home.traces).runs(RunFilter(limit=50))

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.runtime.run_makers import calls, runner, task
 
 from koboshi_runtime.dialogue import Dialogue
+from koboshi_runtime.model import PromptProfile
 from koboshi_runtime.records import EndReason, SegmentKind, Trajectory
+from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.store import Store
 from koboshi_trainer.rows import prefix_and_spans
 
@@ -56,3 +59,22 @@ def test_a_question_after_one_that_was_stopped_finds_the_models_turn_closed(tmp_
         0
     ].text.endswith("<|im_end|>\n")
     assert (second.end and second.end.answer) == "done"
+
+
+def test_what_was_said_is_told_anew_to_another_model_in_its_own_manner(tmp_path: Path, store: Store) -> None:
+    async def talk() -> list[str]:
+        first, dialogue = runner(tmp_path, store, [LOOK, "done", "done again"]), Dialogue()
+        asked = [(await first.run(task(name), dialogue=dialogue)).run_id for name in ("first", "second")]
+        info = first.model.info.model_copy(
+            update={"model_hash": "sha256:other", "profile": PromptProfile(template="mistral", tool_format="mistral")}
+        )
+        second = replace(first, model=ScriptedModel(["done at last"], info=info))
+        return [*asked, (await second.run(task("third"), dialogue=dialogue)).run_id]
+
+    runs = [store.trajectory(run_id) for run_id in asyncio.run(talk())]
+    assert [run.header.parent_run_id for run in runs] == [None, runs[0].run_id, runs[1].run_id]
+    prefix = runs[2].turns[0].segments[0].text
+    told = ["Do first.", '"look"', "value of x", "done", "Do second.", "done again"]
+    assert [text for text in told if text in prefix] == told
+    assert "<|im_" not in prefix
+    assert prefix.count("[INST]") == 2

@@ -86,7 +86,7 @@ def test_a_connection_holds_the_model_until_it_rests(home: Home) -> None:
         await found.rest()
         while held.leases:
             await asyncio.sleep(0)
-        await found.wake()
+        await found.wake(follow=False)
         assert held.leases == 1
 
     with_server(home, ScriptedModel(()), use)
@@ -95,10 +95,21 @@ def test_a_connection_holds_the_model_until_it_rests(home: Home) -> None:
 def test_another_model_is_not_taken_for_the_one_that_was_begun_with(home: Home) -> None:
     async def use(held: Held, found: ServedModel) -> None:
         await found.rest()
-        info = held.model.info.model_copy(update={"model_hash": "sha256:other"})
+        info = held.model.info.model_copy(update={"model_hash": "sha256:other", "name": "other"})
         held.model = ScriptedModel((), info=info)
-        with pytest.raises(ModelError, match="another one by now"):
-            await found.wake()
+        with pytest.raises(ModelError, match="the server's model is other by now, not scripted"):
+            await found.wake(follow=False)
+
+    with_server(home, ScriptedModel(()), use)
+
+
+def test_whoever_follows_the_live_model_takes_the_next_one(home: Home) -> None:
+    async def use(held: Held, found: ServedModel) -> None:
+        await found.rest()
+        info = held.model.info.model_copy(update={"model_hash": "sha256:other", "name": "other"})
+        held.model = ScriptedModel(("of the other",), info=info)
+        await found.wake(follow=True)
+        assert (found.info.name, (await found.generate(REQUEST)).text) == ("other", "of the other")
 
     with_server(home, ScriptedModel(()), use)
 

@@ -14,6 +14,7 @@ from .trust import ask_for_trust
 if TYPE_CHECKING:
     from ..dialogue import Dialogue
     from ..runner import RunResult, RunSettings
+    from ..served_model import ServedModel
     from ..session import Place, Session
 
 _HELP = "/good [WHY] and /bad [WHY] label the last answer, /new begins anew, /quit ends."
@@ -43,12 +44,13 @@ def chat(model: str | None, temperature: float | None, seed: int | None, as_json
 async def _chat(place: "Place", model: str | None, *, as_json: bool) -> None:
     from ..dialogue import Dialogue
     from ..served_model import ServedModel
-    from ..session import open_session
+    from ..session import open_session, reference_of
     from ..tasks import prompt_task
 
     async with open_session(place, model_ref=model, share=True) as session:
         runner, dialogue = session.runner(_settings(place, session, as_json=as_json)), Dialogue()
         shared = session.model if isinstance(session.model, ServedModel) else None
+        follow = reference_of(place, session.project, model) == "current"
         if sys.stdin.isatty():
             progress(f"{session.project.name} on {session.model.info.name}. {_HELP}")
         if shared:
@@ -58,11 +60,19 @@ async def _chat(place: "Place", model: str | None, *, as_json: bool) -> None:
                 dialogue = _command(line, session, dialogue)
                 continue
             if shared:
-                await shared.wake()
+                await _wake(shared, follow=follow)
             result = await runner.run(prompt_task(line), dialogue=dialogue)
             if shared:
                 await shared.rest()
             _show(result, as_json=as_json)
+
+
+async def _wake(shared: "ServedModel", *, follow: bool) -> None:
+    """Take hold of the server's model again, and say so if it is another one by now."""
+    before = shared.info.model_hash
+    await shared.wake(follow=follow)
+    if shared.info.model_hash != before:
+        progress(f"{shared.info.name} went live meanwhile, and answers from here on.")
 
 
 async def _question() -> str | None:

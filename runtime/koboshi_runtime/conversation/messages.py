@@ -105,10 +105,14 @@ class PromptWriter:
                 case _:
                     assert_never(message)
 
+    async def close(self) -> None:
+        """Add what stands behind the last turn, before the next one."""
+        await self._add(SegmentKind.REPAIR, prompt.between_turns(self.profile))
+
     async def _ask(self, message: Asked) -> None:
         manner, profile = self.manner, self.profile
         if self.segments:
-            await self._add(SegmentKind.REPAIR, prompt.between_turns(profile))
+            await self.close()
             turn = prompt.user_turn(profile, "", (), message.text, manner.condition)
         else:
             begin = getattr(self.model, "begin_id", None)
