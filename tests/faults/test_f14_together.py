@@ -121,7 +121,7 @@ def test_server_chats_runs_labels_and_nights_at_once(tmp_path: Path) -> None:
     store = Store.read_only(place.home.traces)
     report = store.check()
     assert (report.ok, report.problems) == (True, ())
-    assert {job.status for job in store.jobs("nightly")} == {"done"}
+    assert {job.status for job in store.jobs("nightly")} <= {"done", "refused"}
     rows = store.runs(RunFilter(purpose=Purpose.WORK, limit=None))
     asked = hammer.done["ask"] + hammer.done["ask too"] + hammer.done["run"]
     assert len(rows) == asked + 2 * (hammer.done["chat"] + hammer.done["chat too"])
