@@ -49,6 +49,8 @@ def test_arms_own_bound_replaces_the_common_one() -> None:
     common = ArmFit(settings=FitSettings(optimizer_steps=60, learning_rate=1e-4))
     arm = Arm(name="a", method=Method.SUCCESS, fit={"epochs": 2.0, "replay": 0.2, "failure_weight": 0.5})
     own = arm_fit(common, arm)
+    tabled = arm.model_copy(update={"fit": {"replay": 0.2, "failure_weight": 0.5, "settings": {"epochs": 2.0}}})
+    assert arm_fit(common, tabled) == own
     assert (own.settings.optimizer_steps, own.settings.epochs) == (None, 2.0)
     assert (own.settings.learning_rate, own.replay, own.failure_weight) == (1e-4, 0.2, 0.5)
 

@@ -277,7 +277,9 @@ def arm_fit(common: ArmFit, arm: Arm) -> ArmFit:
 
     A bound that the arm gives (epochs, optimizer_steps or max_tokens) replaces every bound of the common fit.
     """
-    own = dict(arm.fit)
+    own = {**arm.fit}
+    # The settings of a fit may stand in a table of their own, as in `[fit]`, or beside the rest.
+    own |= own.pop("settings", {})
     outer = {name: own.pop(name) for name in list(own) if name in ArmFit.model_fields and name != "settings"}
     settings = common.settings.model_dump()
     if {"epochs", "optimizer_steps", "max_tokens"} & own.keys():
