@@ -101,9 +101,9 @@ class NightlySettings(Frozen):
 
     A night needs `least_runs` labelled runs, `least_new` of them labelled since the last night. `rollout_tasks` counts
     the train tasks of the project that are tried `samples` times each at `temperature` before the training; 0 tries
-    none. With `--when-idle` a night waits, `wait_h` hours in all, until no terminal was typed into for `idle_minutes`
-    and others use at most `busy_share` of all processors. One that would take longer than `longest_h` hours, by the
-    last one, is not begun.
+    none. One that none of these solved is tried `retries` times more, at `retry_temperature`. With `--when-idle` a
+    night waits, `wait_h` hours in all, until no terminal was typed into for `idle_minutes` and others use at most
+    `busy_share` of all processors. One that would take longer than `longest_h` hours, by the last one, is not begun.
     """
 
     least_runs: int = Field(default=60, ge=1)
@@ -111,6 +111,8 @@ class NightlySettings(Frozen):
     rollout_tasks: int = Field(default=0, ge=0)
     samples: int = Field(default=4, ge=1)
     temperature: float = Field(default=0.8, ge=0)
+    retries: int = Field(default=0, ge=0)
+    retry_temperature: float = Field(default=1.0, gt=0)
     idle_minutes: float = Field(default=10.0, ge=0)
     busy_share: float = Field(default=0.3, gt=0, le=1)
     wait_h: float = Field(default=4.0, ge=0)

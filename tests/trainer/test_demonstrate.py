@@ -17,6 +17,7 @@ from koboshi_runtime.tasks import Task
 from koboshi_tools import builtin_tools
 from koboshi_trainer.demonstrate import DemonstrationError, play
 from koboshi_trainer.rollouts import roll_out
+from koboshi_trainer.tries import Tries
 
 
 def _runner(folder: Path, store: Store, replies: Sequence[str] = ()) -> Runner:
@@ -65,11 +66,11 @@ def test_demonstration_that_fails_its_checker_is_refused_each_time(tmp_path: Pat
 
 def test_rollouts_go_on_where_they_stopped(tmp_path: Path) -> None:
     store, tasks = Store.open(tmp_path / "traces.db"), _tasks(3)
-    first = asyncio.run(roll_out(_runner(tmp_path, store, ["1"] * 4), tasks[:2], samples=2, temperature=0.8))
+    first = asyncio.run(roll_out(_runner(tmp_path, store, ["1"] * 4), tasks[:2], Tries(samples=2, temperature=0.8)))
     seen: list[int] = []
     runner = _runner(tmp_path, store, ["1"] * 2)
     again = asyncio.run(
-        roll_out(runner, tasks, samples=2, temperature=0.8, on_progress=lambda told: seen.append(told.done))
+        roll_out(runner, tasks, Tries(samples=2, temperature=0.8), on_progress=lambda told: seen.append(told.done))
     )
     assert again[:4] == first
     assert seen == [5, 6]
@@ -79,11 +80,26 @@ def test_rollouts_go_on_where_they_stopped(tmp_path: Path) -> None:
 def test_rollouts_stop_with_the_error_of_the_run_that_failed(tmp_path: Path) -> None:
     store, tasks = Store.open(tmp_path / "traces.db"), _tasks(3)
     with pytest.raises(ScriptExhaustedError, match="the script has 1 replies"):
-        asyncio.run(roll_out(_runner(tmp_path, store, ["1"]), tasks, samples=2, temperature=0.8))
+        asyncio.run(roll_out(_runner(tmp_path, store, ["1"]), tasks, Tries(samples=2, temperature=0.8)))
 
 
 def test_rollouts_at_another_temperature_are_other_runs(tmp_path: Path) -> None:
     store, tasks = Store.open(tmp_path / "traces.db"), _tasks(1)
-    cold = asyncio.run(roll_out(_runner(tmp_path, store, ["1"]), tasks, samples=1, temperature=0.2))
-    warm = asyncio.run(roll_out(_runner(tmp_path, store, ["1"]), tasks, samples=1, temperature=0.8))
+    cold = asyncio.run(roll_out(_runner(tmp_path, store, ["1"]), tasks, Tries(samples=1, temperature=0.2)))
+    warm = asyncio.run(roll_out(_runner(tmp_path, store, ["1"]), tasks, Tries(samples=1, temperature=0.8)))
     assert set(cold).isdisjoint(warm)
+
+
+def test_only_tasks_that_nobody_solved_are_tried_again_and_more_freely(tmp_path: Path) -> None:
+    store, tasks = Store.open(tmp_path / "traces.db"), _tasks(2)
+    right = f"The answer is {tasks[0].checker.answer}."
+    tries = Tries(samples=1, temperature=0.8, retries=2, retry_temperature=0.9)
+    run_ids = asyncio.run(roll_out(_runner(tmp_path, store, [right, "no", "no", "no"]), tasks, tries))
+    runs = [store.trajectory(run_id).header for run_id in run_ids]
+    assert [(run.task_id, run.sample, run.temperature) for run in runs] == [
+        (tasks[0].id, 0, 0.8),
+        (tasks[1].id, 0, 0.8),
+        (tasks[1].id, 1, 0.9),
+        (tasks[1].id, 2, 0.9),
+    ]
+    assert asyncio.run(roll_out(_runner(tmp_path, store, []), tasks, tries)) == run_ids

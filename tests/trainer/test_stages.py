@@ -27,6 +27,7 @@ from koboshi_trainer.parity import ParityReport
 from koboshi_trainer.parity_run import PARITY_FILE, measure_parity
 from koboshi_trainer.rollouts import roll_out
 from koboshi_trainer.stages import MASTER_FILE, FitPlan, build, export_adapter, fit_dataset, master_of
+from koboshi_trainer.tries import Tries
 
 _BASE = PromptProfile(template="chatml", tool_format="hermes")
 
@@ -51,7 +52,7 @@ def home(tmp_path: Path) -> Home:
         RunSettings(purpose=Purpose.ROLLOUT, jobs=1),
     )
     asyncio.run(play(runner, pack.demonstrations(6, 1)))
-    asyncio.run(roll_out(replace(runner), pack.generate("train", 2, 0), samples=2, temperature=0.8))
+    asyncio.run(roll_out(replace(runner), pack.generate("train", 2, 0), Tries(samples=2, temperature=0.8)))
     store.close()
     return home
 

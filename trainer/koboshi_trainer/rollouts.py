@@ -4,7 +4,7 @@ A pair of task and sample that has ended already, for the same model, seed, temp
 a round that was cut off goes on where it stopped, and a round that is whole costs one read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ from koboshi_runtime.records import EndReason, OutcomeLabel, Purpose, RunHeader,
 from koboshi_runtime.runner import Runner, RunResult, side_by_side
 from koboshi_runtime.store import RunFilter
 from koboshi_runtime.tasks import Task
+
+from .tries import Tries
 
 # Ends that say nothing about the model: such a run is made again.
 TO_BE_REPEATED = frozenset({EndReason.MODEL_ERROR, EndReason.TIME_BUDGET, EndReason.WORKSPACE_LOST, EndReason.REDACTED})
@@ -42,17 +44,36 @@ class RolloutProgress(NamedTuple):
 async def roll_out(
     runner: Runner,
     tasks: Sequence[Task],
+    tries: Tries,
     *,
-    samples: int,
-    temperature: float,
     on_progress: Callable[[RolloutProgress], None] | None = None,
 ) -> list[str]:
-    """Return the run ids of every task's `samples`, in the order of the tasks; those that are stored are not rerun.
+    """Return the run ids of every task's tries, in the order of the tasks, then those of the retries.
 
-    Raises StoreError if a run cannot be recorded; those that ended before are stored.
+    Those that are stored are not rerun. Raises StoreError if a run cannot be recorded; those that ended before are
+    stored.
     """
-    settings = replace(runner.settings, purpose=Purpose.ROLLOUT, split=Split.TRAIN, temperature=temperature)
-    return await make_missing(replace(runner, settings=settings), tasks, samples=samples, on_progress=on_progress)
+
+    async def made(tasks: Sequence[Task], samples: int, temperature: float, first: int) -> list[str]:
+        settings = replace(runner.settings, purpose=Purpose.ROLLOUT, split=Split.TRAIN, temperature=temperature)
+        trying = replace(runner, settings=settings)
+        return await make_missing(trying, tasks, samples=samples, first=first, on_progress=on_progress)
+
+    run_ids = await made(tasks, tries.samples, tries.temperature, 0)
+    if tries.retries == 0:
+        return run_ids
+    solved = {task for task, run_id in _paired(tasks, run_ids, tries.samples) if _succeeded(runner, run_id)}
+    unsolved = [task for place, task in enumerate(tasks) if place not in solved]
+    return run_ids + await made(unsolved, tries.retries, tries.retry_temperature, tries.samples)
+
+
+def _paired(tasks: Sequence[Task], run_ids: Sequence[str], samples: int) -> Iterator[tuple[int, str]]:
+    """Yield the place of a task with each of its runs."""
+    return zip((place for place in range(len(tasks)) for _ in range(samples)), run_ids, strict=True)
+
+
+def _succeeded(runner: Runner, run_id: str) -> bool:
+    return runner.store.trajectory(run_id).outcome is OutcomeLabel.SUCCESS
 
 
 async def make_missing(
@@ -60,14 +81,15 @@ async def make_missing(
     tasks: Sequence[Task],
     *,
     samples: int = 1,
+    first: int = 0,
     on_progress: Callable[[RolloutProgress], None] | None = None,
 ) -> list[str]:
-    """Return the run ids of every task's `samples` as the runner makes them; those that its store holds are not rerun.
+    """Return the run ids of every task's `samples`, counted from `first`; those that the runner's store holds are kept.
 
     Runs that were stored under another purpose do not count.
     """
     found = stored_runs(runner, demonstrations=False)
-    pairs = [(task, sample) for task in tasks for sample in range(samples)]
+    pairs = [(task, sample) for task in tasks for sample in range(first, first + samples)]
     missing = [(task, sample) for task, sample in pairs if key_of(runner, task, sample) not in found]
     queue, done = iter(missing), len(pairs) - len(missing)
 

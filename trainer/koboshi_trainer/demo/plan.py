@@ -15,6 +15,7 @@ from ..dataset import DatasetSettings
 from ..duplicates import Caps
 from ..fit_values import FitSettings
 from ..methods import Weights
+from ..tries import Tries
 
 # Measured on two cores with SmolLM2-135M: runs of `shop` and rows of training, prefixes shared.
 _RUNS_PER_S = 2.2
@@ -86,8 +87,7 @@ class DemoPlan:
     demonstrations: int = 100
     seed_fit: FitSettings = field(default_factory=_seed_fit)
     rollout_tasks: int = 200
-    samples: int = 2
-    temperature: float = 0.8
+    tries: Tries = Tries(samples=2, temperature=0.8)
     dataset: DatasetSettings = field(default_factory=_loop_dataset)
     weights: Weights = field(default_factory=Weights)
     loop_fit: FitSettings = field(default_factory=_loop_fit)
@@ -106,7 +106,6 @@ class DemoPlan:
             demonstrations=16,
             seed_fit=FitSettings(learning_rate=1e-3, optimizer_steps=2, batch_rows=4),
             rollout_tasks=6,
-            samples=2,
             loop_fit=FitSettings(learning_rate=1e-3, optimizer_steps=2, batch_rows=4),
             gate_tasks=8,
         )
@@ -124,7 +123,7 @@ def estimates(plan: DemoPlan) -> dict[StageName, float]:
     """Return the seconds that each stage is expected to take on two cores."""
     evaluation = (plan.test_tasks + plan.shape_tasks) / _RUNS_PER_S + 3
     round_s = 15 + _EXPORT_S + _PARITY_S + 2 * plan.gate_tasks / _RUNS_PER_S
-    own = plan.rollout_tasks * plan.samples
+    own = plan.rollout_tasks * plan.tries.samples
     return {
         StageName.MODEL: 10,
         StageName.PROJECT: 2,

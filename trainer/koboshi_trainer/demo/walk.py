@@ -204,13 +204,7 @@ class _Walk:
         async def rolled(workshop: Workshop) -> list[str]:
             settings = RunSettings(purpose=Purpose.ROLLOUT, split=Split.TRAIN, seed=self.place.seed)
             async with workshop.model(workshop.registry.current()) as model:
-                return await roll_out(
-                    workshop.runner(model, settings),
-                    tasks,
-                    samples=plan.samples,
-                    temperature=plan.temperature,
-                    on_progress=told,
-                )
+                return await roll_out(workshop.runner(model, settings), tasks, plan.tries, on_progress=told)
 
         with self.place.workshop() as workshop:
             return RunsKept(run_ids={"train": tuple(asyncio.run(rolled(workshop)))})

@@ -18,6 +18,7 @@ from koboshi_tools import Frozen, UsageError, hash_value
 from ..dataset import DatasetSettings
 from ..fit_values import FitSettings
 from ..methods import Method
+from ..tries import Tries
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 GREEDY = "greedy"
@@ -88,8 +89,20 @@ class Pool(Frozen):
     tasks: tuple[Source, ...] = Field(min_length=1)
     samples: int = Field(default=4, ge=1)
     temperature: float = Field(default=0.8, gt=0)
+    retries: int = Field(default=0, ge=0)
+    retry_temperature: float = Field(default=1.0, gt=0)
     seed: int = 0
     dataset: DatasetSettings = DatasetSettings()
+
+    @property
+    def tries(self) -> Tries:
+        """How often a task is tried."""
+        return Tries(
+            samples=self.samples,
+            temperature=self.temperature,
+            retries=self.retries,
+            retry_temperature=self.retry_temperature,
+        )
 
 
 class ArmFit(Frozen):

@@ -76,8 +76,7 @@ class Maker:
             run_ids = await roll_out(
                 runner,
                 self.recipe.pool_tasks,
-                samples=wanted.samples,
-                temperature=wanted.temperature,
+                wanted.tries,
                 on_progress=lambda told: self._tell(_share(told)),
             )
             counted = self._counted([runner.store.trajectory(run_id) for run_id in run_ids])

@@ -89,7 +89,8 @@ class Recipe:
         """Of the frozen pool."""
         pool = self.place.experiment.pool
         frozen = self.dataset_settings.model_dump(mode="json") | {"caps": self.dataset_settings.caps.identity()}
-        own = [pool.samples, pool.temperature, pool.seed, frozen]
+        retried = [pool.retries, pool.retry_temperature] if pool.retries else []
+        own = [pool.samples, pool.temperature, *retried, pool.seed, frozen]
         return hash_value([self.seeded_key, tasks_hash(self.pool_tasks), own])
 
     @cached_property

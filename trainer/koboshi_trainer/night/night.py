@@ -28,6 +28,7 @@ from ..morning.report import Kind, Morning
 from ..pipeline import Listener, TrainResult, build_dataset_here, train
 from ..rollouts import RolloutProgress, roll_out
 from ..stages import FitPlan
+from ..tries import Tries
 from ..workshop import Workshop
 from .idle import PutOffError
 from .morning import Built, Found, morning_of
@@ -189,16 +190,19 @@ def _try(workshop: Workshop, plan: NightPlan, selected: _Selected, night: Night)
         current = workshop.registry.current()
         async with workshop.model(current) as model:
             runner = workshop.runner(model, RunSettings(purpose=Purpose.ROLLOUT, split=Split.TRAIN))
-            return await roll_out(
-                runner,
-                chosen,
-                samples=plan.settings.samples,
-                temperature=plan.settings.temperature,
-                on_progress=plan.on_rollout,
-            )
+            return await roll_out(runner, chosen, _tries(plan.settings), on_progress=plan.on_rollout)
 
     runs = asyncio.run(work())
     return _Tried(outcomes=dict(Counter(workshop.store.trajectory(run_id).outcome.value for run_id in runs)))
+
+
+def _tries(settings: NightlySettings) -> Tries:
+    return Tries(
+        samples=settings.samples,
+        temperature=settings.temperature,
+        retries=settings.retries,
+        retry_temperature=settings.retry_temperature,
+    )
 
 
 def _build(workshop: Workshop, plan: NightPlan, night: Night) -> Built:
