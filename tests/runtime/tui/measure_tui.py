@@ -31,7 +31,7 @@ from koboshi_runtime.tui.look import PAGE, Look
 
 RUNS, STEPS_A_RUN, MODELS = 100_000, 10, 3
 TOOLS = ("sql", "calculator", "files_read", "files_write", "http_get", "docs")
-_WRITES, _ROUNDS = 1_000, 5
+_WRITES, _ROUNDS = 1_000, 9
 
 
 def fill(path: Path) -> None:

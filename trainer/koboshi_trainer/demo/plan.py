@@ -80,8 +80,8 @@ class DemoPlan:
     """
 
     source: str = DEFAULT_MODEL
-    test_tasks: int = 100
-    shape_tasks: int = 20
+    test_tasks: int = 80
+    shape_tasks: int = 16
     condition_tasks: int = 40
     examples: int = 3
     demonstrations: int = 100
