@@ -94,7 +94,12 @@ def test_only_tasks_that_nobody_solved_are_tried_again_and_more_freely(tmp_path:
     store, tasks = Store.open(tmp_path / "traces.db"), _tasks(2)
     right = f"The answer is {tasks[0].checker.answer}."
     tries = Tries(samples=1, temperature=0.8, retries=2, retry_temperature=0.9)
-    run_ids = asyncio.run(roll_out(_runner(tmp_path, store, [right, "no", "no", "no"]), tasks, tries))
+    seen: list[tuple[int, int]] = []
+    runner = _runner(tmp_path, store, [right, "no", "no", "no"])
+    run_ids = asyncio.run(
+        roll_out(runner, tasks, tries, on_progress=lambda told: seen.append((told.done, told.wanted)))
+    )
+    assert seen == [(1, 2), (2, 2), (3, 4), (4, 4)]
     runs = [store.trajectory(run_id).header for run_id in run_ids]
     assert [(run.task_id, run.sample, run.temperature) for run in runs] == [
         (tasks[0].id, 0, 0.8),

@@ -53,23 +53,25 @@ async def roll_out(
     Those that are stored are not rerun. Raises StoreError if a run cannot be recorded; those that ended before are
     stored.
     """
-
-    async def made(tasks: Sequence[Task], samples: int, temperature: float, before: int, first: int) -> list[str]:
-        settings = replace(runner.settings, purpose=Purpose.ROLLOUT, split=Split.TRAIN, temperature=temperature)
-        trying = replace(runner, settings=settings)
-
-        def told(progress: RolloutProgress) -> None:
-            if on_progress is not None:
-                on_progress(progress._replace(done=before + progress.done, wanted=before + progress.wanted))
-
-        return await make_missing(trying, tasks, samples=samples, first=first, on_progress=told)
-
-    run_ids = await made(tasks, tries.samples, tries.temperature, 0, 0)
+    trying = _at(runner, tries.temperature)
+    run_ids = await make_missing(trying, tasks, samples=tries.samples, on_progress=on_progress)
     if tries.retries == 0:
         return run_ids
     solved = {task for task, run_id in _paired(tasks, run_ids, tries.samples) if _succeeded(runner, run_id)}
     unsolved = [task for place, task in enumerate(tasks) if place not in solved]
-    return run_ids + await made(unsolved, tries.retries, tries.retry_temperature, len(run_ids), tries.samples)
+
+    def told(progress: RolloutProgress) -> None:
+        if on_progress is not None:
+            before = len(run_ids)
+            on_progress(progress._replace(done=before + progress.done, wanted=before + progress.wanted))
+
+    again = _at(runner, tries.retry_temperature)
+    return run_ids + await make_missing(again, unsolved, samples=tries.retries, first=tries.samples, on_progress=told)
+
+
+def _at(runner: Runner, temperature: float) -> Runner:
+    settings = replace(runner.settings, purpose=Purpose.ROLLOUT, split=Split.TRAIN, temperature=temperature)
+    return replace(runner, settings=settings)
 
 
 def _paired(tasks: Sequence[Task], run_ids: Sequence[str], samples: int) -> Iterator[tuple[int, str]]:
