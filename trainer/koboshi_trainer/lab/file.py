@@ -83,6 +83,9 @@ class Seeded(Frozen):
     fit: FitSettings = FitSettings(learning_rate=1e-3)
 
 
+_RETRYING = ("retries", "retry_temperature")
+
+
 class Pool(Frozen):
     """The seeded model's own runs, from which all arms take their rows. Failures are cut down by each arm."""
 
@@ -243,8 +246,11 @@ class Experiment(Frozen):
 
     @property
     def hash(self) -> str:
-        """The hash of all that the file says, also of a part of it."""
-        return hash_value((self._whole or self).model_dump(mode="json"))
+        """The hash of all that the file says, also of a part of it; keys that came later count where they are used."""
+        told = (self._whole or self).model_dump(mode="json")
+        if not self.pool.retries:
+            told["pool"] = {key: value for key, value in told["pool"].items() if key not in _RETRYING}
+        return hash_value(told)
 
     def parts(self) -> "tuple[Experiment, ...]":
         """Return the experiments that share no model: one for each seed where a seed varies the whole chain."""
