@@ -33,8 +33,12 @@ SECONDS = float(os.environ.get("KOBOSHI_HAMMER_SECONDS", "60"))
 _AT_WORK = ("a night is at work already", "another night is just beginning")
 
 
+# A night takes a minute or two beside all this, more where other things run as well.
+_LONGEST_NIGHT_S = 300.0
+
+
 class Hammer:
-    """Does things over and over in threads until the time is over; keeps what failed."""
+    """Does things over and over in threads, until the time is over and a night has been judged; keeps what failed."""
 
     def __init__(self, server: ServingProcess) -> None:
         self.server, self.ends_at = server, time.monotonic() + SECONDS
@@ -42,12 +46,20 @@ class Hammer:
         self.done: dict[str, int] = {}
         self.nights: Counter[str] = Counter()
 
-    def over(self, name: str, blow: Callable[[int], str | None]) -> threading.Thread:
+    def over_now(self) -> bool:
+        late = time.monotonic() - self.ends_at
+        return late > _LONGEST_NIGHT_S or (late > 0 and self.judged() > 0)
+
+    def judged(self) -> int:
+        """Return how many nights came to a candidate and its gate."""
+        return self.nights["promoted"] + self.nights["refused"]
+
+    def strike_with(self, name: str, blow: Callable[[int], str | None]) -> threading.Thread:
         """Strike until the time is over; a blow returns what went wrong, or None."""
 
         def strike() -> None:
             number = 0
-            while time.monotonic() < self.ends_at:
+            while not self.over_now():
                 try:
                     wrong = blow(number)
                 except Exception as error:
@@ -105,16 +117,20 @@ def test_server_chats_runs_labels_and_nights_at_once(tmp_path: Path) -> None:
     place = with_nights(make_place(tmp_path, write_tiny_model(tmp_path / "base.gguf", "llama")))
     with serving(place.home, place.project) as server:
         hammer = Hammer(server)
-        struck = [hammer.over("ask", hammer.ask), hammer.over("ask too", hammer.ask), hammer.over("run", hammer.run)]
-        struck += [hammer.over("chat", hammer.chat), hammer.over("chat too", hammer.chat)]
-        struck += [hammer.over("label", hammer.label)]
-        struck += [hammer.over("night", hammer.night), hammer.over("night too", hammer.night)]
+        struck = [
+            hammer.strike_with("ask", hammer.ask),
+            hammer.strike_with("ask too", hammer.ask),
+            hammer.strike_with("run", hammer.run),
+        ]
+        struck += [hammer.strike_with("chat", hammer.chat), hammer.strike_with("chat too", hammer.chat)]
+        struck += [hammer.strike_with("label", hammer.label)]
+        struck += [hammer.strike_with("night", hammer.night), hammer.strike_with("night too", hammer.night)]
         for thread in struck:
             thread.join()
         print(json.dumps(hammer.done), json.dumps(hammer.nights))
         assert hammer.failed == []
-        assert set(hammer.done) == {"ask", "ask too", "run", "chat", "chat too", "label", "night", "night too"}
-        assert hammer.nights["promoted"]
+        assert set(hammer.done) == {*blows, *twice}
+        assert hammer.judged()
         assert hammer.nights["left"]
         workers = json.loads(server.koboshi("ps", "--json").stdout)["workers"]
         assert len(workers) == 1
