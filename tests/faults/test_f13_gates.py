@@ -91,46 +91,46 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(13)
 
 
-def test_noise_is_refused_on_every_night_of_a_month(rng):
+def test_noise_is_refused_on_every_night_of_a_month(rng) -> None:
     outcomes = stored(rng, chances(rng)[0])
     alphas = nightly_alphas(30)
     assert not any(accepted(rng, outcomes, outcomes, tasks=POOL, alpha=alpha) for alpha in alphas)
 
 
-def test_worse_candidate_is_refused(rng):
+def test_worse_candidate_is_refused(rng) -> None:
     current, better = chances(rng, 0.1)
     for _ in range(20):
         assert not accepted(rng, stored(rng, better), stored(rng, current), tasks=POOL, alpha=0.008)
 
 
-def test_better_candidate_of_a_crashed_evaluation_is_refused(rng):
+def test_better_candidate_of_a_crashed_evaluation_is_refused(rng) -> None:
     tasks = np.arange(POOL)
     current, candidate = results(tasks, np.zeros(POOL, int)), results(tasks, np.ones(POOL, int))
     verdict = judge_gate(current, candidate[:400], GateBudget(grant_id="g", alpha=0.008), planned_runs=POOL)
     assert [reason.code for reason in verdict.reasons] == [ReasonCode.MISSING_RESULTS]
 
 
-def test_better_candidate_on_too_few_tasks_is_refused(rng):
+def test_better_candidate_on_too_few_tasks_is_refused(rng) -> None:
     current, better = chances(rng, 0.1)
     assert not accepted(rng, stored(rng, current), stored(rng, better), tasks=30, alpha=0.008)
 
 
-def test_ties_of_models_that_answer_alike_are_refused(rng):
+def test_ties_of_models_that_answer_alike_are_refused(rng) -> None:
     tasks = np.arange(POOL)
     same = results(tasks, rng.integers(2, size=POOL))
     assert not judge_gate(same, same, GateBudget(grant_id="g", alpha=0.008)).accepted
 
 
-def test_at_most_5_of_100_null_months_have_any_promotion(rng):
+def test_at_most_5_of_100_null_months_have_any_promotion(rng) -> None:
     assert months_with_a_promotion(rng, 200, nightly_alphas(30)) <= 10
 
 
-def test_later_null_months_promote_no_more_than_the_first(rng):
+def test_later_null_months_promote_no_more_than_the_first(rng) -> None:
     assert months_with_a_promotion(rng, 200, nightly_alphas(90)[60:]) <= 10
 
 
 @pytest.mark.slow
-def test_upper_bound_of_acceptance_of_identical_models_is_5_percent():
+def test_upper_bound_of_acceptance_of_identical_models_is_5_percent() -> None:
     rng = np.random.default_rng(1313)
     alpha = nightly_alphas(1)[0]
     count = 0
@@ -142,7 +142,7 @@ def test_upper_bound_of_acceptance_of_identical_models_is_5_percent():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("night", [0, 6, 29])
-def test_candidate_better_by_ten_points_is_accepted_in_80_of_100(night):
+def test_candidate_better_by_ten_points_is_accepted_in_80_of_100(night) -> None:
     rng = np.random.default_rng(100 + night)
     alpha = nightly_alphas(30)[night]
     tasks = min(POOL, plan_tasks(alpha))

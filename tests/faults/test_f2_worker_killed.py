@@ -39,12 +39,12 @@ def under_way(smollm2_gguf):
     return play
 
 
-async def _answered(model):
+async def _answered(model) -> None:
     """Come back when the worker has answered once more: what was sent before is then under way."""
     await model.tokenize((Piece(text="hello"),))
 
 
-def test_kill_9_in_the_middle_of_a_reply_is_mended_within_five_seconds(under_way):
+def test_kill_9_in_the_middle_of_a_reply_is_mended_within_five_seconds(under_way) -> None:
     async def scene(model, task):
         before = model.process_id
         # A busy machine may delay one of the two; that both are late is ours.
@@ -71,7 +71,7 @@ async def _seconds_to_mend(model):
     return time.monotonic() - started
 
 
-def test_a_worker_that_dies_over_every_try_costs_the_turn_and_not_the_runtime(under_way):
+def test_a_worker_that_dies_over_every_try_costs_the_turn_and_not_the_runtime(under_way) -> None:
     async def scene(model, task):
         while not task.done():
             if model.process_id is not None:
@@ -85,7 +85,7 @@ def test_a_worker_that_dies_over_every_try_costs_the_turn_and_not_the_runtime(un
     assert under_way(scene) is not None
 
 
-def test_a_frame_that_is_no_message_ends_the_worker_and_nobody_waits_for_ever(under_way):
+def test_a_frame_that_is_no_message_ends_the_worker_and_nobody_waits_for_ever(under_way) -> None:
     async def scene(model, task):
         before = model.process_id
         model._worker.link.reader.feed_data(b"\xff\xff\xff\xff")

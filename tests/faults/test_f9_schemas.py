@@ -102,7 +102,7 @@ def written(grammars, tool, dice):
     return b"".join(vocabulary.piece(token) for token in ids).decode("utf-8", "replace")
 
 
-def test_no_schema_ends_the_process_and_every_accepted_call_validates(grammars):
+def test_no_schema_ends_the_process_and_every_accepted_call_validates(grammars) -> None:
     counts = {"call": 0, "invalid": 0}
     for seed in range(SCHEMAS):
         dice = random.Random(seed)

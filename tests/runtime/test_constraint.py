@@ -88,7 +88,7 @@ def write(grammars, guard, lead, dice, most=1500):
 @pytest.mark.parametrize("found", FORMATS.values(), ids=lambda found: found.name)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(offered=tools, seed=st.integers(0, 2**32), must_call=st.booleans())
-def test_any_allowed_tokens_make_calls_that_are_read_and_accepted(grammars, found, offered, seed, must_call):
+def test_any_allowed_tokens_make_calls_that_are_read_and_accepted(grammars, found, offered, seed, must_call) -> None:
     guard = grammars.guard(Constraint(tool_format=found.name, tools=offered, max_calls=2, must_call=must_call))
     text = write(grammars, guard, "" if must_call else LEADS[found.name], random.Random(seed))
     assert text is not None
@@ -98,7 +98,7 @@ def test_any_allowed_tokens_make_calls_that_are_read_and_accepted(grammars, foun
     assert 1 <= len(read.calls) <= 2
 
 
-def test_free_text_is_not_masked(grammars, vocabulary):
+def test_free_text_is_not_masked(grammars, vocabulary) -> None:
     guard = grammars.guard(Constraint(tool_format=HERMES.name, tools=(ToolSpec(name="t", parameters={}),)))
     for token in vocabulary.tokenize('The answer is {"a": 1} and a tool call would be <tool'):
         assert guard.take(token) == []
@@ -106,14 +106,14 @@ def test_free_text_is_not_masked(grammars, vocabulary):
 
 
 @pytest.mark.parametrize("lead", ["", "\n", "<|python_tag|>", " <|python_tag|> "])
-def test_a_call_of_llama_is_held_to_its_schema_behind_its_mark_too(grammars, vocabulary, lead):
+def test_a_call_of_llama_is_held_to_its_schema_behind_its_mark_too(grammars, vocabulary, lead) -> None:
     guard = grammars.guard(Constraint(tool_format=LLAMA3_JSON.name, tools=(ToolSpec(name="t", parameters={}),)))
     for token in vocabulary.tokenize(lead + "{"):
         guard.take(token)
     assert guard.open
 
 
-def test_a_token_that_opens_a_call_against_the_grammar_leaves_the_text_free(grammars, vocabulary):
+def test_a_token_that_opens_a_call_against_the_grammar_leaves_the_text_free(grammars, vocabulary) -> None:
     guard = grammars.guard(Constraint(tool_format=LLAMA3_JSON.name, tools=(ToolSpec(name="t", parameters={}),)))
     token = next(token for token in range(vocabulary.size) if vocabulary.piece(token) in (b"{}", b"{{"))
     assert guard.take(token) == []
@@ -121,7 +121,7 @@ def test_a_token_that_opens_a_call_against_the_grammar_leaves_the_text_free(gram
 
 
 @pytest.mark.parametrize("found", [HERMES, LLAMA3_JSON], ids=lambda found: found.name)
-def test_a_call_in_a_thought_is_free_and_the_one_behind_it_is_not(grammars, vocabulary, found):
+def test_a_call_in_a_thought_is_free_and_the_one_behind_it_is_not(grammars, vocabulary, found) -> None:
     guard = grammars.guard(Constraint(tool_format=found.name, tools=(ToolSpec(name="t", parameters={}),)))
     for token in vocabulary.tokenize('<think>Maybe <tool_call>\n{"name": "t"}? No.'):
         guard.take(token)

@@ -24,7 +24,7 @@ def doctor(home, *arguments, **variables):
     return CliRunner(env=environment).invoke(main, ["doctor", "--json", *arguments])
 
 
-def test_needs_are_said_beside_what_is_there(home):
+def test_needs_are_said_beside_what_is_there(home) -> None:
     found = doctor(home)
     assert found.exit_code == 0, found.stderr
     needs = {need["what"]: need for need in json.loads(found.stdout)["needs"]}
@@ -33,7 +33,7 @@ def test_needs_are_said_beside_what_is_there(home):
     assert 0.8 < needs["memory to serve"]["needed_gb"] < 1.2
 
 
-def test_the_hours_of_a_night_are_said(home):
+def test_the_hours_of_a_night_are_said(home) -> None:
     hours = json.loads(doctor(home).stdout)["night_hours"]
     assert hours["total"] == pytest.approx(hours["training"] + hours["export"] + hours["gate"])
     # A model of 135M weights: minutes on two quiet cores, and not days on the busiest machine.
@@ -44,19 +44,19 @@ def test_the_hours_of_a_night_are_said(home):
     )
 
 
-def test_the_kind_of_sandbox_is_said_with_what_is_missing_for_the_others(home):
+def test_the_kind_of_sandbox_is_said_with_what_is_missing_for_the_others(home) -> None:
     said = json.loads(doctor(home).stdout)["sandbox"]
     assert said == {"kind": probe().mode, "missing": dict(probe().missing)}
     assert f"sandbox: {probe()}" in CliRunner(env={"KOBOSHI_HOME": str(home)}).invoke(main, ["doctor"]).stdout
 
 
-def test_what_cannot_be_served_is_refused_before_it_is_loaded(home):
+def test_what_cannot_be_served_is_refused_before_it_is_loaded(home) -> None:
     refused = doctor(home, KOBOSHI_WORKER__PARALLEL="256", KOBOSHI_WORKER__CONTEXT_TOKENS="1000000")
     assert refused.exit_code == 1
     assert "to serve, and there are" in refused.stderr
 
 
-def test_tuning_is_kept_and_used(home, smollm2_gguf):
+def test_tuning_is_kept_and_used(home, smollm2_gguf) -> None:
     tuned = doctor(
         home,
         "--tune",

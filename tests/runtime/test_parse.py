@@ -48,20 +48,20 @@ def parse(found, text, *, finish=FinishReason.STOP, tools=(ANY, NAMED)):
 
 @pytest.mark.parametrize("found", FORMATS.values(), ids=lambda found: found.name)
 @given(asked=st.lists(calls, min_size=1, max_size=3))
-def test_what_is_rendered_is_read_back(found, asked):
+def test_what_is_rendered_is_read_back(found, asked) -> None:
     asked = asked if found.between is not None else asked[:1]
     assert parse(found, prompt.render_calls(found, asked)) == CallReply(text="", calls=tuple(asked))
 
 
 @pytest.mark.parametrize("found", FORMATS.values(), ids=lambda found: found.name)
 @given(text=st.text() | texts)
-def test_any_text_is_read_as_something(found, text):
+def test_any_text_is_read_as_something(found, text) -> None:
     assert isinstance(parse(found, text), CallReply | AnswerReply | InvalidReply)
 
 
 @pytest.mark.parametrize("found", FORMATS.values(), ids=lambda found: found.name)
 @given(asked=calls, cut=st.integers(1, 30))
-def test_a_cut_call_is_invalid_and_counted(found, asked, cut):
+def test_a_cut_call_is_invalid_and_counted(found, asked, cut) -> None:
     written = prompt.render_calls(found, [asked])
     kept = written[: max(len(found.opening) + 1, len(written) - cut)]
     read = parse(found, kept, finish=FinishReason.LENGTH)
@@ -69,45 +69,45 @@ def test_a_cut_call_is_invalid_and_counted(found, asked, cut):
     assert read.calls_begun == 1
 
 
-def test_a_thought_before_a_call_is_left_out_of_its_text():
+def test_a_thought_before_a_call_is_left_out_of_its_text() -> None:
     read = parse(HERMES, '<think>a <tool_call> maybe</think>I look.\n<tool_call>\n{"name": "any"}\n</tool_call>')
     assert read == CallReply(text="I look.", calls=(ToolCall(name="any", arguments={}),))
 
 
 @pytest.mark.parametrize("lead", ["", "<|python_tag|>", "<think>hm</think>\n", "<think>hm</think><|python_tag|> "])
-def test_a_call_of_llama_may_follow_its_mark_and_a_thought(lead):
+def test_a_call_of_llama_may_follow_its_mark_and_a_thought(lead) -> None:
     read = parse(LLAMA3_JSON, lead + '{"name": "any", "parameters": {"a": 1}}')
     assert read == CallReply(text="", calls=(ToolCall(name="any", arguments={"a": 1}),))
 
 
-def test_an_empty_list_of_calls_is_invalid():
+def test_an_empty_list_of_calls_is_invalid() -> None:
     read = parse(MISTRAL, "[TOOL_CALLS] []")
     assert isinstance(read, InvalidReply)
     assert read.calls_begun == 1
 
 
-def test_each_call_of_a_list_is_counted():
+def test_each_call_of_a_list_is_counted() -> None:
     read = parse(MISTRAL, '[TOOL_CALLS] [{"name": "any"}, {"name": "none such"}]')
     assert isinstance(read, InvalidReply)
     assert read.calls_begun == 2
 
 
-def test_an_id_that_a_model_adds_to_its_call_is_ignored():
+def test_an_id_that_a_model_adds_to_its_call_is_ignored() -> None:
     read = parse(MISTRAL, '[TOOL_CALLS] [{"name": "any", "arguments": {}, "id": "abcdefghi"}]')
     assert read == CallReply(text="", calls=(ToolCall(name="any", arguments={}),))
 
 
 @pytest.mark.parametrize("found", [LLAMA3_JSON, GEMMA_JSON], ids=lambda found: found.name)
-def test_json_after_words_is_an_answer_where_calls_stand_at_the_start(found):
+def test_json_after_words_is_an_answer_where_calls_stand_at_the_start(found) -> None:
     assert parse(found, 'Here: {"a": 1}') == AnswerReply(text='Here: {"a": 1}')
 
 
-def test_a_brace_is_an_answer_where_no_tools_are_offered():
+def test_a_brace_is_an_answer_where_no_tools_are_offered() -> None:
     assert parse(GEMMA_JSON, '{"a": 1}', tools=()) == AnswerReply(text='{"a": 1}')
 
 
 @pytest.mark.parametrize("bad", ["NaN", "1e999", '"\\ud800"', "[" * 100_000], ids=["nan", "inf", "half", "deep"])
-def test_a_value_that_cannot_be_stored_is_invalid(bad):
+def test_a_value_that_cannot_be_stored_is_invalid(bad) -> None:
     read = parse(HERMES, '<tool_call>\n{"name": "any", "arguments": {"a": ' + bad + "}}\n</tool_call>")
     assert isinstance(read, InvalidReply)
 
@@ -115,17 +115,17 @@ def test_a_value_that_cannot_be_stored_is_invalid(bad):
 @pytest.mark.parametrize(
     "parameters", [{"type": 7}, {"properties": []}, {"$ref": "#/nowhere"}, {"additionalProperties": 3}], ids=str
 )
-def test_a_malformed_schema_makes_an_invalid_call_not_an_exception(parameters):
+def test_a_malformed_schema_makes_an_invalid_call_not_an_exception(parameters) -> None:
     tools = (ToolSpec(name="any", parameters=parameters),)
     read = parse(HERMES, '<tool_call>\n{"name": "any", "arguments": {"a": 1}}\n</tool_call>', tools=tools)
     assert isinstance(read, InvalidReply | CallReply)
 
 
-def test_wrong_arguments_are_told_by_name():
+def test_wrong_arguments_are_told_by_name() -> None:
     tools = (ToolSpec(name="any", parameters={"type": "object", "required": ["path"]}),)
     read = parse(HERMES, '<tool_call>\n{"name": "any", "arguments": {}}\n</tool_call>', tools=tools)
     assert read == InvalidReply(error="Wrong arguments for any: 'path' is a required property", calls_begun=1)
 
 
-def test_a_reply_that_ran_out_of_tokens_is_no_answer():
+def test_a_reply_that_ran_out_of_tokens_is_no_answer() -> None:
     assert isinstance(parse(HERMES, "On and on", finish=FinishReason.LENGTH), InvalidReply)

@@ -15,19 +15,19 @@ def prefixes(tmp_path):
     return Prefixes(tmp_path / "prefixes", "a model", budget_bytes=2000)
 
 
-def test_what_was_written_is_read_back(prefixes):
+def test_what_was_written_is_read_back(prefixes) -> None:
     prefixes.write(IDS, STATE)
     assert prefixes.read(IDS) == STATE
 
 
-def test_other_ids_and_another_model_find_nothing(prefixes):
+def test_other_ids_and_another_model_find_nothing(prefixes) -> None:
     prefixes.write(IDS, STATE)
     assert prefixes.read(IDS[:-1]) is None
     assert Prefixes(prefixes.folder, "another model", 2000).read(IDS) is None
 
 
 @pytest.mark.parametrize("place", [0, 40, -1])
-def test_a_damaged_file_is_not_given_to_llama_cpp_and_goes(prefixes, place):
+def test_a_damaged_file_is_not_given_to_llama_cpp_and_goes(prefixes, place) -> None:
     prefixes.write(IDS, STATE)
     (path,) = prefixes.folder.iterdir()
     data = bytearray(path.read_bytes())
@@ -37,7 +37,7 @@ def test_a_damaged_file_is_not_given_to_llama_cpp_and_goes(prefixes, place):
     assert list(prefixes.folder.iterdir()) == []
 
 
-def test_over_the_budget_the_longest_unused_goes(prefixes):
+def test_over_the_budget_the_longest_unused_goes(prefixes) -> None:
     for number in range(3):
         prefixes.write([number, *IDS], STATE)
         for path in prefixes.folder.iterdir():
@@ -48,19 +48,19 @@ def test_over_the_budget_the_longest_unused_goes(prefixes):
     assert [prefixes.read([number, *IDS]) is not None for number in range(4)] == [True, False, True, True]
 
 
-def test_a_state_larger_than_the_budget_is_not_kept(prefixes):
+def test_a_state_larger_than_the_budget_is_not_kept(prefixes) -> None:
     prefixes.write(IDS, STATE * 5)
     assert prefixes.read(IDS) is None
 
 
-def test_a_folder_that_cannot_be_made_costs_no_run(tmp_path):
+def test_a_folder_that_cannot_be_made_costs_no_run(tmp_path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     blocked = Prefixes(tmp_path / "file" / "prefixes", "a model", 2000)
     blocked.write(IDS, STATE)
     assert not (tmp_path / "file" / "prefixes").exists()
 
 
-def test_files_are_their_owners_alone(prefixes):
+def test_files_are_their_owners_alone(prefixes) -> None:
     prefixes.write(IDS, STATE)
     (path,) = prefixes.folder.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600

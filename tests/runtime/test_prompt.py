@@ -58,7 +58,7 @@ def shown(pieces):
 
 @pytest.mark.parametrize("case", ["plain", "tools", "condition", "result", "repair"])
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_prompt_is_the_golden_one(name, case):
+def test_the_prompt_is_the_golden_one(name, case) -> None:
     path = GOLDEN / f"{name}-{case}.txt"
     text = shown(conversation(name, case))
     if os.environ.get("KOBOSHI_WRITE_GOLDEN"):
@@ -68,7 +68,7 @@ def test_the_prompt_is_the_golden_one(name, case):
 
 @pytest.mark.parametrize("name", TEMPLATES)
 @given(text=st.lists(st.sampled_from(MARKS) | st.text(max_size=5)).map("".join))
-def test_text_of_others_never_becomes_markup(name, text):
+def test_text_of_others_never_becomes_markup(name, text) -> None:
     known = profile(name, "plain")
     tool = ToolSpec(name="t", description=text, parameters={"type": "object", "title": text})
     call = ToolCall(name="t", arguments={"a": text})
@@ -86,7 +86,7 @@ def test_text_of_others_never_becomes_markup(name, text):
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_condition_is_the_last_line_of_the_user_turn(name):
+def test_the_condition_is_the_last_line_of_the_user_turn(name) -> None:
     known = profile(name, "plain")
     turns = {kind: prompt.user_turn(known, "", (), "Ask", kind) for kind in (prompt.SUCCESS, prompt.FAILURE, None)}
     texts = {kind: "".join(piece.text for piece in pieces) for kind, pieces in turns.items()}
@@ -96,11 +96,11 @@ def test_the_condition_is_the_last_line_of_the_user_turn(name):
     assert f"Ask{close}" in texts[None]
 
 
-def test_a_model_without_conditions_is_told_none():
+def test_a_model_without_conditions_is_told_none() -> None:
     assert prompt.condition_sentence(profile("chatml"), prompt.FAILURE) is None
 
 
-def test_an_unknown_condition_is_refused_by_name():
+def test_an_unknown_condition_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="'brilliant'"):
         prompt.condition_sentence(profile("chatml", "plain"), "brilliant")
 
@@ -114,12 +114,12 @@ def test_an_unknown_condition_is_refused_by_name():
         ("[INST]", "mistral"),
     ],
 )
-def test_the_vocabulary_tells_the_family(mark, name):
+def test_the_vocabulary_tells_the_family(mark, name) -> None:
     known = prompt.profile_for(facts(special=(mark,)))
     assert (known.template, known.conditions) == (name, None)
 
 
-def test_a_vocabulary_without_chat_markup_is_refused_with_the_names():
+def test_a_vocabulary_without_chat_markup_is_refused_with_the_names() -> None:
     with pytest.raises(UsageError, match="no prompt template is known") as raised:
         prompt.profile_for(facts(special=()))
     assert "chatml" in str(raised.value.hint)
@@ -141,7 +141,7 @@ def facts(special):
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_rendered_reply_is_read_as_the_call_that_it_shows(name):
+def test_a_rendered_reply_is_read_as_the_call_that_it_shows(name) -> None:
     pieces = prompt.reply_pieces(profile(name), "I look.", [CALL])
     text = "".join(piece.text for piece in pieces).removesuffix(TEMPLATES[name].end)
     read = parse_reply(profile(name), text, FinishReason.STOP, (TOOL,))

@@ -24,7 +24,7 @@ def draw(seed, *, mask=None, temperature=1.0, top_p=1.0, logits=LOGITS):
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("mask", [None, MASK], ids=["free", "masked"])
-def test_frequencies_are_those_of_the_tempered_distribution(temperature, mask):
+def test_frequencies_are_those_of_the_tempered_distribution(temperature, mask) -> None:
     allowed = LOGITS[0] if mask is None else np.where(mask, LOGITS[0], -np.inf)
     expected = softmax(allowed / temperature)
     generator, rows = np.random.default_rng(0), Rows.of(LOGITS)
@@ -37,7 +37,7 @@ def test_frequencies_are_those_of_the_tempered_distribution(temperature, mask):
 
 
 @given(seed=st.integers(0, 2**32), temperature=st.floats(0.2, 3))
-def test_raw_is_at_temperature_one_without_mask_and_behaviour_is_what_was_drawn_from(seed, temperature):
+def test_raw_is_at_temperature_one_without_mask_and_behaviour_is_what_was_drawn_from(seed, temperature) -> None:
     choice = draw(seed, mask=MASK, temperature=temperature)
     assert choice.raw_logprob == pytest.approx(np.log(softmax(LOGITS[0]))[choice.token], abs=1e-4)
     tempered = softmax(np.where(MASK, LOGITS[0], -np.inf) / temperature)
@@ -45,7 +45,7 @@ def test_raw_is_at_temperature_one_without_mask_and_behaviour_is_what_was_drawn_
 
 
 @given(seed=st.integers(0, 2**32))
-def test_top_p_keeps_the_fewest_tokens_that_reach_it(seed):
+def test_top_p_keeps_the_fewest_tokens_that_reach_it(seed) -> None:
     # 2.0 and 1.0 hold 0.56 and 0.21 of the mass.
     choice = draw(seed, top_p=0.7)
     assert choice.token in (0, 3)
@@ -53,25 +53,25 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it(seed):
     assert choice.behaviour_logprob == pytest.approx(np.log(softmax(LOGITS[0])[choice.token] / kept.sum()), abs=1e-4)
 
 
-def test_temperature_zero_takes_the_likeliest_allowed_token():
+def test_temperature_zero_takes_the_likeliest_allowed_token() -> None:
     assert draw(0, temperature=0).token == 3
     assert draw(0, temperature=0, mask=MASK) == (0, pytest.approx(np.log(softmax(LOGITS[0]))[0], abs=1e-4), 0.0)
 
 
 @given(seed=st.integers(0, 2**32), data=st.data())
-def test_a_masked_token_is_never_drawn(seed, data):
+def test_a_masked_token_is_never_drawn(seed, data) -> None:
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=6, max_size=6).filter(any)))
     assert mask[draw(seed, mask=mask, temperature=1.5, top_p=0.9).token]
 
 
-def test_a_mask_that_leaves_fewer_tokens_than_top_p_considers_is_kept():
+def test_a_mask_that_leaves_fewer_tokens_than_top_p_considers_is_kept() -> None:
     logits = np.zeros((1, 2000), dtype=np.float32)
     mask = np.zeros(2000, dtype=np.bool_)
     mask[[7, 1900]] = True
     assert {draw(seed, mask=mask, top_p=0.99, logits=logits).token for seed in range(40)} == {7, 1900}
 
 
-def test_a_token_behind_the_first_block_is_drawn_with_its_own_probability():
+def test_a_token_behind_the_first_block_is_drawn_with_its_own_probability() -> None:
     logits = np.full((1, 700), -40.0, dtype=np.float32)
     logits[0, [3, 400, 699]] = 0.0, 1.0, 2.0
     expected = softmax(logits[0])

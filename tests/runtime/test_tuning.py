@@ -59,56 +59,56 @@ def trial(many_ms, top1=None, **tuned):
     return Trial(tuned=TUNED.model_copy(update=tuned), pace=pace, agreement=agreement)
 
 
-def test_without_a_measurement_the_defaults_hold(home, entry):
+def test_without_a_measurement_the_defaults_hold(home, entry) -> None:
     assert worker_settings(home, Settings(), entry).flash_attention is True
 
 
-def test_what_was_measured_here_is_used(home, entry):
+def test_what_was_measured_here_is_used(home, entry) -> None:
     _write(home, {key_of(entry): TUNED})
     found = worker_settings(home, Settings(), entry)
     assert (found.threads, found.flash_attention, found.cell_type) == (7, False, "bf16")
 
 
-def test_what_somebody_configured_is_never_overridden(home, entry):
+def test_what_somebody_configured_is_never_overridden(home, entry) -> None:
     _write(home, {key_of(entry): TUNED})
     settings = Settings.model_validate({"worker": {"threads": 3}})
     found = worker_settings(home, settings, entry)
     assert (found.threads, found.batch_threads) == (3, 7)
 
 
-def test_a_measurement_of_another_model_says_nothing(home, entry):
+def test_a_measurement_of_another_model_says_nothing(home, entry) -> None:
     _write(home, {"sha256:other": TUNED})
     assert worker_settings(home, Settings(), entry).cell_type == "f16"
 
 
-def test_a_broken_file_says_how_to_mend_it(home, entry):
+def test_a_broken_file_says_how_to_mend_it(home, entry) -> None:
     (home.models / "tuned.json").write_text(json.dumps({"key": {"threads": "many"}}), encoding="utf-8")
     with pytest.raises(KoboshiError, match="tuned.json is not readable") as raised:
         worker_settings(home, Settings(), entry)
     assert "doctor --tune" in (raised.value.hint or "")
 
 
-def test_the_fastest_that_agrees_is_kept():
+def test_the_fastest_that_agrees_is_kept() -> None:
     fast_and_wrong, good, slow = trial(10, 0.80), trial(20, 0.975), trial(30, 0.98)
     assert choose([fast_and_wrong, good, slow]) == good
 
 
-def test_without_agreement_the_fastest_is_kept():
+def test_without_agreement_the_fastest_is_kept() -> None:
     assert choose([trial(10), trial(20)]) == trial(10)
 
 
-def test_one_processor_is_tried_once():
+def test_one_processor_is_tried_once() -> None:
     assert {tuned.threads for tuned in candidates(1)} == {1}
     assert {tuned.threads for tuned in candidates(8)} == {8, 4}
 
 
-def test_serving_is_weights_cache_and_logits():
+def test_serving_is_weights_cache_and_logits() -> None:
     settings = WorkerSettings(context_tokens=1000, parallel=2, batch_tokens=100)
     cache = 2 * 30 * 192 * 2 * 2000
     assert serving_bytes(FACTS, 1_000_000, settings) == 1_000_000 + cache + 4 * 100 * 49152
 
 
-def test_what_does_not_fit_is_said(tmp_path):
+def test_what_does_not_fit_is_said(tmp_path) -> None:
     vast = WorkerSettings(context_tokens=1_000_000, parallel=256)
     serving, night, disk = needs(FACTS, 145_000_000, vast, tmp_path)
     assert not serving.fits

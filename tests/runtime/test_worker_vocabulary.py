@@ -50,23 +50,23 @@ def text_of(vocabulary, ids):
 
 
 @pytest.mark.parametrize("mark", [mark for mark, kind in SPECIALS.items() if kind != NORMAL])
-def test_markup_has_its_id_whether_control_or_user_defined(vocabulary, mark):
+def test_markup_has_its_id_whether_control_or_user_defined(vocabulary, mark) -> None:
     assert vocabulary.special_id(mark) == 256 + list(SPECIALS).index(mark)
 
 
 @pytest.mark.parametrize("text", ["[INST]", "to", "t", "<tool", "", "<tool_call><tool_call>"])
-def test_other_text_has_no_special_id(vocabulary, text):
+def test_other_text_has_no_special_id(vocabulary, text) -> None:
     assert vocabulary.special_id(text) is None
 
 
 @given(text=st.lists(st.sampled_from(MARKS) | st.text(max_size=4)).map("".join))
-def test_plain_text_never_gives_a_special_token_and_comes_back_whole(vocabulary, text):
+def test_plain_text_never_gives_a_special_token_and_comes_back_whole(vocabulary, text) -> None:
     ids = vocabulary.tokenize(text)
     special = {vocabulary.special_id(mark) for mark in MARKS}
     assert special.isdisjoint(ids)
     assert text_of(vocabulary, ids) == text.encode("utf-8", "replace").decode("utf-8")
 
 
-def test_a_token_behind_a_cut_is_still_merged(vocabulary):
+def test_a_token_behind_a_cut_is_still_merged(vocabulary) -> None:
     assert text_of(vocabulary, vocabulary.tokenize("<tool_call>")) == "<tool_call>"
     assert len(vocabulary.tokenize("<tool_call>")) == len("<tool_call>") - 1

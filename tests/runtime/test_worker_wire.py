@@ -15,7 +15,7 @@ messages = st.dictionaries(st.text(), values, max_size=5)
 
 
 @given(sent=st.lists(messages, max_size=4), sizes=st.lists(st.integers(1, 40), min_size=1))
-def test_messages_come_out_as_they_went_in_however_the_bytes_arrive(sent, sizes):
+def test_messages_come_out_as_they_went_in_however_the_bytes_arrive(sent, sizes) -> None:
     data = b"".join(wire.encode(message) for message in sent)
     inbox, received, at, number = wire.Inbox(), [], 0, 0
     while at < len(data):
@@ -25,11 +25,11 @@ def test_messages_come_out_as_they_went_in_however_the_bytes_arrive(sent, sizes)
     assert received == sent
 
 
-def test_half_a_character_travels_unharmed():
+def test_half_a_character_travels_unharmed() -> None:
     message = {"text": "\ud800"}
     assert wire.Inbox().feed(wire.encode(message)) == [message]
 
 
-def test_an_absurd_length_is_refused_before_its_body_comes():
+def test_an_absurd_length_is_refused_before_its_body_comes() -> None:
     with pytest.raises(ValueError, match="4294967295 bytes"):
         wire.Inbox().feed(b"\xff\xff\xff\xff")

@@ -10,7 +10,7 @@ from koboshi_trainer.gguf.write import encode_pair, write_gguf
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES.values(), ids=lambda family: family.name)
-def test_every_name_goes_to_torch_and_back(family):
+def test_every_name_goes_to_torch_and_back(family) -> None:
     for name in [
         *(f"blk.7.{part}" for part in family.layer),
         "token_embd.weight",
@@ -23,7 +23,7 @@ def test_every_name_goes_to_torch_and_back(family):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_tensor_goes_to_torch_and_back(architecture, tmp_path, kit):
+def test_every_tensor_goes_to_torch_and_back(architecture, tmp_path, kit) -> None:
     file = read_gguf(kit.write_tiny_model(tmp_path / "tiny.gguf", architecture))
     family = architecture_of(file)
     for name, tensor in file.tensors.items():
@@ -32,7 +32,7 @@ def test_every_tensor_goes_to_torch_and_back(architecture, tmp_path, kit):
 
 
 @given(heads=st.integers(1, 5), half=st.integers(1, 4), columns=st.integers(1, 3))
-def test_a_llama_head_keeps_its_rows_and_pairs_them(heads, half, columns):
+def test_a_llama_head_keeps_its_rows_and_pairs_them(heads, half, columns) -> None:
     weight = np.arange(heads * half * 2 * columns, dtype=np.float32).reshape(-1, columns)
     stored = ARCHITECTURES["llama"].to_gguf("blk.0.attn_q.weight", weight, heads)
     rotated = stored.reshape(heads, half, 2, columns)
@@ -40,7 +40,7 @@ def test_a_llama_head_keeps_its_rows_and_pairs_them(heads, half, columns):
     assert np.array_equal(rotated[:, :, 1], weight.reshape(heads, 2, half, columns)[:, 1])
 
 
-def test_an_unproved_architecture_is_refused_by_name(tmp_path):
+def test_an_unproved_architecture_is_refused_by_name(tmp_path) -> None:
     path = tmp_path / "x.gguf"
     write_gguf(path, {"general.architecture": encode_pair("general.architecture", "falcon")}, [])
     with pytest.raises(UsageError, match="falcon") as caught:
@@ -48,7 +48,7 @@ def test_an_unproved_architecture_is_refused_by_name(tmp_path):
     assert "llama, gemma3, qwen2, qwen3" in str(caught.value.hint)
 
 
-def test_a_tensor_of_unknown_use_is_refused(tmp_path, kit):
+def test_a_tensor_of_unknown_use_is_refused(tmp_path, kit) -> None:
     path = kit.write_tiny_model(tmp_path / "tiny.gguf", "llama")
     data = path.read_bytes()
     path.write_bytes(data.replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_xp.weight"))

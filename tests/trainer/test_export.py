@@ -7,6 +7,7 @@ import pytest
 from koboshi_tools import KoboshiError, hash_file
 from koboshi_trainer.export import MANIFEST, ExportManifest, export
 from koboshi_trainer.gguf.read import read_gguf
+from typing import Never
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def parts(tmp_path, kit):
     return master, kit.write_random_adapter(tmp_path / "adapter", read_gguf(master), size=0.1), tmp_path / "out"
 
 
-def test_three_files_name_what_they_were_made_from(parts, kit):
+def test_three_files_name_what_they_were_made_from(parts, kit) -> None:
     master, adapter, out = parts
     manifest = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1")
     assert sorted(path.name for path in out.iterdir()) == [
@@ -31,7 +32,7 @@ def test_three_files_name_what_they_were_made_from(parts, kit):
     assert ExportManifest.model_validate_json((out / MANIFEST).read_bytes()) == manifest
 
 
-def test_a_finished_export_is_not_made_again(parts, kit):
+def test_a_finished_export_is_not_made_again(parts, kit) -> None:
     master, adapter, out = parts
     stages = []
     arguments = {"quantise": kit.quantise_q8_0, "run_id": "r1", "on_stage": stages.append}
@@ -40,7 +41,7 @@ def test_a_finished_export_is_not_made_again(parts, kit):
     assert stages == ["f16", "q8_0", "adapter"]
 
 
-def test_a_damaged_file_is_made_again_and_nothing_else(parts, kit):
+def test_a_damaged_file_is_made_again_and_nothing_else(parts, kit) -> None:
     master, adapter, out = parts
     first = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1")
     (out / "model.q8_0.gguf").write_bytes(b"GGUF")
@@ -50,7 +51,7 @@ def test_a_damaged_file_is_made_again_and_nothing_else(parts, kit):
     assert again == first
 
 
-def test_another_adapter_makes_everything_again(parts, kit):
+def test_another_adapter_makes_everything_again(parts, kit) -> None:
     master, adapter, out = parts
     first = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1")
     kit.write_random_adapter(adapter, read_gguf(master), size=0.2, seed=9)
@@ -60,7 +61,7 @@ def test_another_adapter_makes_everything_again(parts, kit):
     assert again.stage("f16").file_hash != first.stage("f16").file_hash
 
 
-def test_what_a_killed_export_left_half_written_is_removed(parts, kit):
+def test_what_a_killed_export_left_half_written_is_removed(parts, kit) -> None:
     master, adapter, out = parts
     out.mkdir()
     (out / ".tmp-model.f16.gguf-0a1b").write_bytes(b"half")
@@ -68,10 +69,10 @@ def test_what_a_killed_export_left_half_written_is_removed(parts, kit):
     assert not list(out.glob(".tmp-*"))
 
 
-def test_a_quantisation_that_fails_leaves_no_part_of_a_file(parts):
+def test_a_quantisation_that_fails_leaves_no_part_of_a_file(parts) -> None:
     master, adapter, out = parts
 
-    def fail(source, target):
+    def fail(source, target) -> Never:
         target.write_bytes(source.read_bytes()[:1000])
         raise KoboshiError("no room")
 
@@ -80,15 +81,15 @@ def test_a_quantisation_that_fails_leaves_no_part_of_a_file(parts):
     assert sorted(path.name for path in out.iterdir()) == ["export.json", "model.f16.gguf"]
 
 
-def test_a_quantisation_that_writes_less_than_it_should_is_refused(parts):
+def test_a_quantisation_that_writes_less_than_it_should_is_refused(parts) -> None:
     master, adapter, out = parts
     with pytest.raises(KoboshiError):
         export(master, adapter, out, quantise=lambda source, target: target.write_bytes(b"GGUF"), run_id="r1")
     assert not (out / "model.q8_0.gguf").exists()
 
 
-def _export_and_die(master, adapter, out, quantise, stage):
-    def die_at(name):
+def _export_and_die(master, adapter, out, quantise, stage) -> None:
+    def die_at(name) -> None:
         if name == stage:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -96,7 +97,7 @@ def _export_and_die(master, adapter, out, quantise, stage):
 
 
 @pytest.mark.parametrize("stage", ["f16", "q8_0", "adapter"])
-def test_an_export_that_was_killed_goes_on_where_it_stopped(stage, parts, kit):
+def test_an_export_that_was_killed_goes_on_where_it_stopped(stage, parts, kit) -> None:
     master, adapter, out = parts
     arguments = (master, adapter, out, kit.quantise_q8_0, stage)
     process = multiprocessing.get_context("fork").Process(target=_export_and_die, args=arguments)

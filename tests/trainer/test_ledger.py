@@ -34,19 +34,19 @@ def granted_in_memory(times: list[datetime]) -> list[Grant]:
     return grants
 
 
-def test_grant_equals_the_offer_and_is_spent_without_a_verdict(ledger):
+def test_grant_equals_the_offer_and_is_spent_without_a_verdict(ledger) -> None:
     offered = ledger.offer(FIRST)
     assert grant(ledger).alpha == offered > 0.005
     assert ledger.offer(FIRST) < offered
     assert [entry.kind for entry in ledger.entries()] == ["grant"]
 
 
-def test_offer_leaves_no_file(ledger, tmp_path):
+def test_offer_leaves_no_file(ledger, tmp_path) -> None:
     ledger.offer(FIRST)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verdict_is_recorded_once_for_a_known_grant(ledger):
+def test_verdict_is_recorded_once_for_a_known_grant(ledger) -> None:
     known = grant(ledger).grant_id
     ledger.spend(known, FIRST, accepted=True, p_value=0.001, verdict_hash="sha256:c")
     assert ledger.entries()[1].accepted
@@ -56,7 +56,7 @@ def test_verdict_is_recorded_once_for_a_known_grant(ledger):
         ledger.spend("other", FIRST, accepted=True, p_value=0.001, verdict_hash="sha256:c")
 
 
-def test_gate_that_was_cut_off_finds_its_grant_that_night_and_no_other(ledger):
+def test_gate_that_was_cut_off_finds_its_grant_that_night_and_no_other(ledger) -> None:
     models = {"current": "sha256:a", "candidate": "sha256:b"}
     assert ledger.unfinished(FIRST, **models) is None
     known = grant(ledger, tasks=("t",))
@@ -67,21 +67,21 @@ def test_gate_that_was_cut_off_finds_its_grant_that_night_and_no_other(ledger):
     assert ledger.unfinished(FIRST, **models) is None
 
 
-def test_promotion_earns_nothing_back(ledger):
+def test_promotion_earns_nothing_back(ledger) -> None:
     known = grant(ledger)
     before = ledger.offer(FIRST + NIGHT)
     ledger.spend(known.grant_id, FIRST, accepted=True, p_value=0.0, verdict_hash="sha256:c")
     assert ledger.offer(FIRST + NIGHT) == before
 
 
-def test_thirty_nights_all_get_an_alpha_and_stay_within_the_budget():
+def test_thirty_nights_all_get_an_alpha_and_stay_within_the_budget() -> None:
     grants = granted_in_memory([FIRST + night * NIGHT for night in range(90)])
     assert min(one.alpha for one in grants) > 0.0008
     assert max(sum(g.alpha for g in grants[start : start + 30]) for start in range(61)) <= ERROR_BUDGET * 0.7 + 1e-12
 
 
 @given(st.lists(st.floats(-40 * 24, 40 * 24), min_size=1, max_size=120))
-def test_no_thirty_days_exceed_the_budget_however_the_clock_jumps(hours):
+def test_no_thirty_days_exceed_the_budget_however_the_clock_jumps(hours) -> None:
     at = FIRST
     times = [at := at + timedelta(hours=hour) for hour in hours]
     grants = granted_in_memory(times)
@@ -90,19 +90,19 @@ def test_no_thirty_days_exceed_the_budget_however_the_clock_jumps(hours):
         assert sum(within) <= ERROR_BUDGET + 1e-12
 
 
-def test_second_gate_of_a_night_draws_on_the_pool_alone(ledger):
+def test_second_gate_of_a_night_draws_on_the_pool_alone(ledger) -> None:
     grant(ledger)
     second = grant(ledger, FIRST + timedelta(hours=1))
     assert second.nightly == 0
     assert 0 < second.pooled < 0.003
 
 
-def test_what_was_granted_thirty_days_ago_comes_back(ledger):
+def test_what_was_granted_thirty_days_ago_comes_back(ledger) -> None:
     first = grant(ledger)
     assert ledger.offer(FIRST + 30 * NIGHT) == pytest.approx(first.alpha)
 
 
-def test_spent_budget_is_refused_with_the_way_out(ledger):
+def test_spent_budget_is_refused_with_the_way_out(ledger) -> None:
     while ledger.offer(FIRST) >= 1e-9:
         grant(ledger)
     with pytest.raises(RefusedError, match="is spent") as caught:
@@ -111,7 +111,7 @@ def test_spent_budget_is_refused_with_the_way_out(ledger):
     assert sum(one.alpha for one in ledger.grants()) <= ERROR_BUDGET
 
 
-def test_line_cut_off_by_power_loss_is_removed_by_the_next_grant(ledger, tmp_path):
+def test_line_cut_off_by_power_loss_is_removed_by_the_next_grant(ledger, tmp_path) -> None:
     grant(ledger)
     path = tmp_path / "gate-ledger.jsonl"
     whole = path.read_bytes()
@@ -122,7 +122,7 @@ def test_line_cut_off_by_power_loss_is_removed_by_the_next_grant(ledger, tmp_pat
     assert len(ledger.grants()) == 2
 
 
-def test_line_that_cannot_be_read_stops_all_granting(ledger, tmp_path):
+def test_line_that_cannot_be_read_stops_all_granting(ledger, tmp_path) -> None:
     grant(ledger)
     path = tmp_path / "gate-ledger.jsonl"
     path.write_bytes(b"{}\n" + path.read_bytes())
@@ -130,7 +130,7 @@ def test_line_that_cannot_be_read_stops_all_granting(ledger, tmp_path):
         grant(ledger, FIRST + NIGHT)
 
 
-def test_file_is_private_and_only_grows(ledger, tmp_path):
+def test_file_is_private_and_only_grows(ledger, tmp_path) -> None:
     grant(ledger)
     path = tmp_path / "gate-ledger.jsonl"
     before = path.read_bytes()
@@ -139,13 +139,13 @@ def test_file_is_private_and_only_grows(ledger, tmp_path):
     assert path.read_bytes().startswith(before)
 
 
-def test_tasks_are_remembered_by_their_last_grant(ledger):
+def test_tasks_are_remembered_by_their_last_grant(ledger) -> None:
     grant(ledger, tasks=("a", "b"))
     grant(ledger, FIRST + NIGHT, tasks=("b", "c"))
     assert ledger.last_used() == {"a": 0, "b": 1, "c": 1}
 
 
-def test_budget_above_the_promise_is_wrong_usage(tmp_path):
+def test_budget_above_the_promise_is_wrong_usage(tmp_path) -> None:
     with pytest.raises(UsageError, match=r"0\.2"):
         Ledger(tmp_path / "ledger", budget=0.2)
 
@@ -155,7 +155,7 @@ def _grant_many(path: Path) -> None:
         grant(Ledger(path))
 
 
-def test_concurrent_gates_never_share_an_alpha(tmp_path):
+def test_concurrent_gates_never_share_an_alpha(tmp_path) -> None:
     path = tmp_path / "gate-ledger.jsonl"
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_grant_many, args=(path,)) for _ in range(2)]

@@ -30,7 +30,7 @@ def exported(tmp_path, kit):
     return {"master": master, "adapter": adapter}, tmp_path / "merged.gguf"
 
 
-def test_the_same_predictions_and_the_whole_update_pass(exported):
+def test_the_same_predictions_and_the_whole_update_pass(exported) -> None:
     weights, merged = exported
     report = parity(_reference, [ExportedFile("f16", merged, _reference)], _CORPUS, **weights)
     assert report.passed
@@ -38,7 +38,7 @@ def test_the_same_predictions_and_the_whole_update_pass(exported):
     assert report.files[0].agreement.kld == pytest.approx(0, abs=1e-12)
 
 
-def test_predictions_that_drifted_fail_by_both_numbers(exported):
+def test_predictions_that_drifted_fail_by_both_numbers(exported) -> None:
     weights, merged = exported
     report = parity(_reference, [ExportedFile("f16", merged, _with_noise(0.3))], _CORPUS, **weights)
     assert not report.passed
@@ -46,7 +46,7 @@ def test_predictions_that_drifted_fail_by_both_numbers(exported):
     assert any("first choice" in reason for reason in report.reasons)
 
 
-def test_the_reference_s_own_hesitation_is_not_held_against_q8_0(exported):
+def test_the_reference_s_own_hesitation_is_not_held_against_q8_0(exported) -> None:
     weights, merged = exported
     hesitating = _TABLE.copy()
     hesitating[:, :2] = 20.0
@@ -60,7 +60,7 @@ def test_the_reference_s_own_hesitation_is_not_held_against_q8_0(exported):
     assert agreement.kld < 1e-2
 
 
-def test_an_update_lost_in_one_tensor_fails_though_the_predictions_are_equal(exported, tmp_path):
+def test_an_update_lost_in_one_tensor_fails_though_the_predictions_are_equal(exported, tmp_path) -> None:
     weights, _ = exported
     without = {name: delta for name, delta in weights["adapter"].items() if name != "blk.0.attn_v.weight"}
     merge(weights["master"], without, tmp_path / "part.gguf", keys={})
@@ -69,7 +69,7 @@ def test_an_update_lost_in_one_tensor_fails_though_the_predictions_are_equal(exp
     assert report.reasons == ("f16: 0.0% of the update of blk.0.attn_v.weight was kept, under 90%",)
 
 
-def test_queries_whose_rows_were_not_permuted_fail(exported, tmp_path):
+def test_queries_whose_rows_were_not_permuted_fail(exported, tmp_path) -> None:
     weights, _ = exported
     name = "blk.0.attn_q.weight"
     delta = weights["adapter"][name]
@@ -80,7 +80,7 @@ def test_queries_whose_rows_were_not_permuted_fail(exported, tmp_path):
     assert not report.passed
 
 
-def test_a_zero_update_is_held_to_equality(exported, kit, tmp_path):
+def test_a_zero_update_is_held_to_equality(exported, kit, tmp_path) -> None:
     weights, merged = exported
     file = read_gguf(weights["master"])
     zero = read_adapter(kit.write_random_adapter(tmp_path / "zero", file, size=0.0), file)
@@ -98,7 +98,7 @@ def test_a_zero_update_is_held_to_equality(exported, kit, tmp_path):
     [lambda ids: _reference(ids)[:-1], lambda ids: np.full((len(ids), 50), np.nan, np.float32)],
     ids=["another shape", "not a number"],
 )
-def test_logits_that_cannot_be_compared_fail_and_the_report_survives_a_file(logits, exported):
+def test_logits_that_cannot_be_compared_fail_and_the_report_survives_a_file(logits, exported) -> None:
     weights, merged = exported
     files = [ExportedFile("f16", merged, logits), ExportedFile("q8_0", merged, _reference)]
     report = parity(_reference, files, _CORPUS, **weights)
@@ -107,13 +107,13 @@ def test_logits_that_cannot_be_compared_fail_and_the_report_survives_a_file(logi
     assert ParityReport.model_validate_json(report.model_dump_json()) == report
 
 
-def test_nothing_to_compare_on_fails(exported):
+def test_nothing_to_compare_on_fails(exported) -> None:
     weights, merged = exported
     assert not parity(_reference, [ExportedFile("f16", merged, _reference)], (), **weights).passed
     assert not parity(_reference, [], _CORPUS, **weights).passed
 
 
-def test_the_corpus_is_half_prose_and_half_trajectories():
+def test_the_corpus_is_half_prose_and_half_trajectories() -> None:
     trajectories = [[7] * 300, [], [8] * 200, [9] * 900, [10] * 900]
     corpus = make_corpus(
         lambda text: [ord(letter) % 100 for letter in text], trajectories, begin_ids=[1], half_tokens=512
@@ -124,5 +124,5 @@ def test_the_corpus_is_half_prose_and_half_trajectories():
     assert max(map(len, corpus)) <= 256
 
 
-def test_the_prose_ships_with_the_package():
+def test_the_prose_ships_with_the_package() -> None:
     assert 500 < len(load_prose().split()) < 1000

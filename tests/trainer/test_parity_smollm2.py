@@ -54,7 +54,7 @@ def master(smollm2_gguf, tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", [0.0, 0.02], ids=["zero LoRA", "random LoRA"])
-def test_the_exported_files_are_the_trained_model(size, master, tmp_path, kit):
+def test_the_exported_files_are_the_trained_model(size, master, tmp_path, kit) -> None:
     model = read_gguf(master)
     adapter = kit.write_random_adapter(tmp_path / "adapter", model, size=size)
     manifest = export(master, adapter, tmp_path / "out", quantise=kit.quantise_q8_0, run_id="r")
@@ -79,7 +79,7 @@ def test_the_exported_files_are_the_trained_model(size, master, tmp_path, kit):
     assert report.files[0].equal is (True if size == 0 else None)
 
 
-def test_a_small_update_survives_in_q8_0_and_not_on_the_source_s_own_grid(smollm2_gguf, master, tmp_path, kit):
+def test_a_small_update_survives_in_q8_0_and_not_on_the_source_s_own_grid(smollm2_gguf, master, tmp_path, kit) -> None:
     model = read_gguf(master)
     adapter = kit.write_random_adapter(tmp_path / "adapter", model, size=0.005)
     export(master, adapter, tmp_path / "out", quantise=kit.quantise_q8_0, run_id="r")
@@ -102,7 +102,7 @@ def _string(generator):
     return "".join(generator.choice(generator.choice(alphabets)) for _ in range(generator.randrange(1, 60)))
 
 
-def test_the_exported_file_tokenises_as_the_base_does(smollm2_gguf, master, tmp_path, kit):
+def test_the_exported_file_tokenises_as_the_base_does(smollm2_gguf, master, tmp_path, kit) -> None:
     adapter = kit.write_random_adapter(tmp_path / "adapter", read_gguf(master), size=0.0)
     manifest = export(master, adapter, tmp_path / "out", quantise=kit.quantise_q8_0, run_id="r")
     generator = random.Random(10)

@@ -22,7 +22,7 @@ def _kld(reference, found):
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "qwen2", "qwen3"])
-def test_torch_predicts_what_llama_cpp_does(architecture, tied, tmp_path, kit):
+def test_torch_predicts_what_llama_cpp_does(architecture, tied, tmp_path, kit) -> None:
     path = kit.write_tiny_model(tmp_path / "tiny.gguf", architecture, tied=tied)
     with torch.inference_mode():
         wanted = load_model(path)(torch.tensor([_IDS])).logits[0].numpy()
@@ -31,7 +31,7 @@ def test_torch_predicts_what_llama_cpp_does(architecture, tied, tmp_path, kit):
     assert wanted.std() > 0.1
 
 
-def test_frequency_factors_of_a_long_context_llama_are_obeyed(tmp_path, kit):
+def test_frequency_factors_of_a_long_context_llama_are_obeyed(tmp_path, kit) -> None:
     path = kit.write_tiny_model(tmp_path / "tiny.gguf", "llama", rope_factors=True)
     with torch.inference_mode():
         wanted = load_model(path)(torch.tensor([_IDS])).logits[0].numpy()
@@ -40,7 +40,7 @@ def test_frequency_factors_of_a_long_context_llama_are_obeyed(tmp_path, kit):
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "qwen2", "qwen3"])
-def test_every_exported_file_is_the_trained_model(architecture, tmp_path, kit):
+def test_every_exported_file_is_the_trained_model(architecture, tmp_path, kit) -> None:
     master = kit.write_tiny_model(tmp_path / "tiny.gguf", architecture)
     model = read_gguf(master)
     adapter = kit.write_random_adapter(tmp_path / "adapter", model, size=0.3)
