@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,14 +62,14 @@ def bench(smollm2_gguf: Path) -> Iterator[Bench]:
         runner.run(model.close())
 
 
-def test_ids_sources_and_log_probabilities_have_equal_length(bench) -> None:
+def test_ids_sources_and_log_probabilities_have_equal_length(bench: Bench) -> None:
     (reply,) = bench.generate(GenerateRequest(prompt_ids=bench.chat("Name a colour."), max_tokens=12, temperature=1.0))
     assert 0 < len(reply.ids) <= 12
     assert len(reply.ids) == len(reply.sampled) == len(reply.raw_logprobs) == len(reply.behaviour_logprobs)
     assert all(value <= 1e-5 and math.isfinite(value) for value in reply.raw_logprobs + reply.behaviour_logprobs)
 
 
-def test_the_stop_token_is_the_last_id_and_no_part_of_the_text(bench) -> None:
+def test_the_stop_token_is_the_last_id_and_no_part_of_the_text(bench: Bench) -> None:
     prompt = bench.chat("Answer with one word: what is the capital of France?")
     (reply,) = bench.generate(GenerateRequest(prompt_ids=prompt, max_tokens=100))
     assert reply.finish is FinishReason.STOP
@@ -76,12 +77,12 @@ def test_the_stop_token_is_the_last_id_and_no_part_of_the_text(bench) -> None:
     assert "<|im_end|>" not in reply.text
 
 
-def test_a_reply_without_room_is_empty(bench) -> None:
+def test_a_reply_without_room_is_empty(bench: Bench) -> None:
     (reply,) = bench.generate(GenerateRequest(prompt_ids=bench.chat("Hi"), max_tokens=0))
     assert (reply.ids, reply.finish) == ((), FinishReason.LENGTH)
 
 
-def test_the_same_seed_gives_the_same_reply_and_another_seed_another(bench) -> None:
+def test_the_same_seed_gives_the_same_reply_and_another_seed_another(bench: Bench) -> None:
     prompt = bench.chat("Tell me a story about a fox.")
     requests = [GenerateRequest(prompt_ids=prompt, max_tokens=24, temperature=1.0, seed=seed) for seed in (3, 3, 4)]
     first, again, other = (bench.generate(request)[0] for request in requests)
@@ -89,7 +90,7 @@ def test_the_same_seed_gives_the_same_reply_and_another_seed_another(bench) -> N
     assert first.ids != other.ids
 
 
-def test_a_greedy_reply_is_the_same_alone_and_among_others(bench) -> None:
+def test_a_greedy_reply_is_the_same_alone_and_among_others(bench: Bench) -> None:
     request = GenerateRequest(prompt_ids=bench.chat("Count from one to ten."), max_tokens=20)
     others = [
         GenerateRequest(prompt_ids=bench.chat(f"Say something about {thing}."), max_tokens=30, temperature=1.0)
@@ -99,7 +100,7 @@ def test_a_greedy_reply_is_the_same_alone_and_among_others(bench) -> None:
     assert bench.generate(others[0], request, *others[1:])[1].ids == alone.ids
 
 
-def test_scores_are_the_raw_log_probabilities_of_the_reply(bench) -> None:
+def test_scores_are_the_raw_log_probabilities_of_the_reply(bench: Bench) -> None:
     prompt = bench.chat("Why is the sky blue?")
     (reply,) = bench.generate(GenerateRequest(prompt_ids=prompt, max_tokens=20, temperature=1.0, seed=1))
     scores = bench.runner.run(bench.model.score(prompt + reply.ids, len(prompt)))
@@ -108,14 +109,14 @@ def test_scores_are_the_raw_log_probabilities_of_the_reply(bench) -> None:
     assert abs(np.mean(scores) - np.mean(reply.raw_logprobs)) < 0.1
 
 
-def test_the_same_ids_score_the_same_again(bench) -> None:
+def test_the_same_ids_score_the_same_again(bench: Bench) -> None:
     ids = bench.chat("Why is the sky blue?")
     first, again = (bench.runner.run(bench.model.score(ids, 1)) for _ in range(2))
     assert first == again
     assert len(first) == len(ids) - 1
 
 
-def test_nothing_to_score_is_answered_and_stalls_nobody(bench) -> None:
+def test_nothing_to_score_is_answered_and_stalls_nobody(bench: Bench) -> None:
     prompt = bench.chat("Hi")
 
     async def both() -> tuple[tuple[float, ...], Reply]:
@@ -128,7 +129,7 @@ def test_nothing_to_score_is_answered_and_stalls_nobody(bench) -> None:
 
 
 @pytest.mark.parametrize("prompt_ids", [(), (10**6,), (1,) * 512], ids=["empty", "no such id", "too long"])
-def test_a_prompt_that_cannot_be_is_refused_and_the_worker_lives(bench, prompt_ids) -> None:
+def test_a_prompt_that_cannot_be_is_refused_and_the_worker_lives(bench: Bench, prompt_ids: tuple[int, ...]) -> None:
     before = bench.model.process_id
     with pytest.raises(ModelError, match="ids; between|is not in the vocabulary"):
         bench.generate(GenerateRequest(prompt_ids=prompt_ids, max_tokens=4))
@@ -140,12 +141,12 @@ def test_a_prompt_that_cannot_be_is_refused_and_the_worker_lives(bench, prompt_i
     [{"type": 7}, {"type": "object", "properties": []}, {"$ref": "#/nowhere"}, {"pattern": "("}, {"enum": []}],
     ids=str,
 )
-def test_a_malformed_schema_costs_one_request_at_most(bench, parameters) -> None:
+def test_a_malformed_schema_costs_one_request_at_most(bench: Bench, parameters: dict[str, Any]) -> None:
     before = bench.model.process_id
     constraint = Constraint(tool_format="hermes", tools=(ToolSpec(name="odd", parameters=parameters),))
     request = GenerateRequest(prompt_ids=bench.chat("Hi"), max_tokens=4, constraint=constraint)
 
-    async def ask() -> list[Reply | BaseException]:
+    async def ask() -> tuple[Reply | BaseException]:
         return await asyncio.gather(bench.model.generate(request), return_exceptions=True)
 
     (end,) = bench.runner.run(ask())
@@ -153,7 +154,7 @@ def test_a_malformed_schema_costs_one_request_at_most(bench, parameters) -> None
     assert bench.model.process_id == before
 
 
-def test_a_second_turn_reuses_all_earlier_tokens(bench) -> None:
+def test_a_second_turn_reuses_all_earlier_tokens(bench: Bench) -> None:
     prompt = bench.chat("My name is Ada and I like chess. Please greet me.")
     (first,) = bench.generate(GenerateRequest(prompt_ids=prompt, max_tokens=16))
     longer = prompt + first.ids + bench.chat("What do I like?")
@@ -163,7 +164,7 @@ def test_a_second_turn_reuses_all_earlier_tokens(bench) -> None:
     assert second.decoded_tokens <= len(longer) - second.reused_tokens + 4
 
 
-def test_more_requests_than_sequences_are_all_answered(bench) -> None:
+def test_more_requests_than_sequences_are_all_answered(bench: Bench) -> None:
     requests = [
         GenerateRequest(prompt_ids=bench.chat(f"What is {n} plus {n}?"), max_tokens=6) for n in range(3 * 4 + 1)
     ]
@@ -172,7 +173,7 @@ def test_more_requests_than_sequences_are_all_answered(bench) -> None:
     assert bench.generate(requests[5])[0].ids == replies[5].ids
 
 
-def test_a_cancelled_request_gives_its_sequence_back(bench) -> None:
+def test_a_cancelled_request_gives_its_sequence_back(bench: Bench) -> None:
     long = GenerateRequest(prompt_ids=bench.chat("Write a long poem."), max_tokens=400, temperature=1.0)
 
     async def cancel_all_then_ask() -> Reply:
@@ -187,7 +188,7 @@ def test_a_cancelled_request_gives_its_sequence_back(bench) -> None:
     assert len(bench.runner.run(asyncio.wait_for(cancel_all_then_ask(), 60)).ids) == 2
 
 
-def test_a_constrained_call_is_complete_and_its_forced_tokens_are_marked(bench) -> None:
+def test_a_constrained_call_is_complete_and_its_forced_tokens_are_marked(bench: Bench) -> None:
     constraint = Constraint(tool_format="hermes", tools=(CALCULATOR,), max_calls=1)
     prompt: tuple[int, ...] = ()
     for sum_ in ("1 + 1", "20 - 3", "6 * 8"):
@@ -200,7 +201,7 @@ def test_a_constrained_call_is_complete_and_its_forced_tokens_are_marked(bench) 
     assert not all(reply.sampled)
 
 
-def test_close_ends_requests_under_way_and_starts_no_new_worker(smollm2_gguf) -> None:
+def test_close_ends_requests_under_way_and_starts_no_new_worker(smollm2_gguf: Path) -> None:
     async def close_under_way() -> tuple[object, int | None]:
         model = await _start(smollm2_gguf)
         prompt = await model.tokenize((Piece(text="Once upon a time"),))
@@ -216,7 +217,7 @@ def test_close_ends_requests_under_way_and_starts_no_new_worker(smollm2_gguf) ->
     assert process_id is None
 
 
-def test_a_new_worker_reads_a_beginning_from_disk_and_writes_the_same(smollm2_gguf, tmp_path) -> None:
+def test_a_new_worker_reads_a_beginning_from_disk_and_writes_the_same(smollm2_gguf: Path, tmp_path: Path) -> None:
     async def ask(folder: Path) -> list[Reply]:
         settings = replace(SETTINGS, prefixes=folder)
         model = await WorkerModel.start(smollm2_gguf, settings, model_hash="sha256:test", name="x", profile=PROFILE)
@@ -237,7 +238,7 @@ def test_a_new_worker_reads_a_beginning_from_disk_and_writes_the_same(smollm2_gg
     assert (again[1].ids, again[1].raw_logprobs) == (first[1].ids, first[1].raw_logprobs)
 
 
-def test_a_file_that_does_not_load_leaves_nothing_behind(tmp_path) -> None:
+def test_a_file_that_does_not_load_leaves_nothing_behind(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(60))
 

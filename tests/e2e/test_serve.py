@@ -56,7 +56,7 @@ def test_a_forced_call_is_a_call_whatever_was_asked(server: ServingProcess) -> N
     parameters = {"type": "object", "properties": {"city": city}, "required": ["city"], "additionalProperties": False}
     tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
     reply = ask(server, "Hello.", tools=[tool], tool_choice="required", parallel_tool_calls=False, max_tokens=64)
-    (call,) = reply.choices[0].message.tool_calls or ()
+    (call,) = reply.choices[0].message.tool_calls or []
     assert (call.function.name, json.loads(call.function.arguments)["city"] in city["enum"]) == ("weather", True)
 
 

@@ -322,12 +322,10 @@ def links_that_are_swapped(world: World) -> str | None:
     swapping = threading.Thread(target=swap, daemon=True)
     swapping.start()
     outcome: str | None = None
+    calls: dict[str, dict[str, Any]]
+    calls = {"files_read": {}, "files_write": {"text": "evil"}, "files_edit": {"old": "S", "new": "e"}}
     for _ in range(60):
-        for name, more in (
-            ("files_read", {}),
-            ("files_write", {"text": "evil"}),
-            ("files_edit", {"old": "S", "new": "e"}),
-        ):
+        for name, more in calls.items():
             outcome = outcome or _leaked(world, world.call(name, path="swapped/koboshi.toml", **more))
         outcome = outcome or _leaked(world, world.call("files_list", path="swapped"))
         outcome = outcome or _leaked(world, world.call("files_search", pattern_text="SECRET", path="."))

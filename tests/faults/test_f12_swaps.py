@@ -130,9 +130,9 @@ def test_a_thousand_requests_over_twenty_swaps(smollm2_gguf: Path, tmp_path: Pat
     assert store.check().ok
     trajectories = [store.trajectory(row.run_id) for row in store.runs(RunFilter(limit=None))]
     assert {len(trajectory.turns) for trajectory in trajectories} == {1}
-    own, other = asyncio.run(distances(registry, trajectories[::SAMPLED]))
-    print(f"{manner}: {max(own):.3f} at most from its own model, {sum(other) / len(other):.3f} from the other")
-    assert max(own) < FAR < sum(other) / len(other)
+    own, foreign = asyncio.run(distances(registry, trajectories[::SAMPLED]))
+    print(f"{manner}: {max(own):.3f} at most from its own model, {sum(foreign) / len(foreign):.3f} from the other")
+    assert max(own) < FAR < sum(foreign) / len(foreign)
 
 
 async def distances(registry: Registry, trajectories: list[Trajectory]) -> tuple[list[float], list[float]]:

@@ -40,7 +40,8 @@ def stored(rng: np.random.Generator, chance: np.ndarray) -> np.ndarray:
 
 
 def draw(rng: np.random.Generator, outcomes: np.ndarray, tasks: np.ndarray) -> np.ndarray:
-    return outcomes[tasks, rng.integers(SAMPLES, size=len(tasks))].astype(int)
+    drawn: np.ndarray = outcomes[tasks, rng.integers(SAMPLES, size=len(tasks))].astype(int)
+    return drawn
 
 
 def results(tasks: np.ndarray, drawn: np.ndarray) -> list[TaskResult]:
@@ -52,8 +53,8 @@ def results(tasks: np.ndarray, drawn: np.ndarray) -> list[TaskResult]:
 
 def accepted(rng: np.random.Generator, current: np.ndarray, candidate: np.ndarray, *, tasks: int, alpha: float) -> bool:
     chosen = rng.choice(POOL, size=tasks, replace=False)
-    sides = [results(chosen, draw(rng, outcomes, chosen)) for outcomes in (current, candidate)]
-    return judge_gate(*sides, GateBudget(grant_id="g", alpha=alpha), planned_runs=tasks).accepted
+    before, after = (results(chosen, draw(rng, outcomes, chosen)) for outcomes in (current, candidate))
+    return judge_gate(before, after, GateBudget(grant_id="g", alpha=alpha), planned_runs=tasks).accepted
 
 
 def nightly_alphas(nights: int) -> list[float]:
@@ -91,41 +92,41 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(13)
 
 
-def test_noise_is_refused_on_every_night_of_a_month(rng) -> None:
+def test_noise_is_refused_on_every_night_of_a_month(rng: np.random.Generator) -> None:
     outcomes = stored(rng, chances(rng)[0])
     alphas = nightly_alphas(30)
     assert not any(accepted(rng, outcomes, outcomes, tasks=POOL, alpha=alpha) for alpha in alphas)
 
 
-def test_worse_candidate_is_refused(rng) -> None:
+def test_worse_candidate_is_refused(rng: np.random.Generator) -> None:
     current, better = chances(rng, 0.1)
     for _ in range(20):
         assert not accepted(rng, stored(rng, better), stored(rng, current), tasks=POOL, alpha=0.008)
 
 
-def test_better_candidate_of_a_crashed_evaluation_is_refused(rng) -> None:
+def test_better_candidate_of_a_crashed_evaluation_is_refused(rng: np.random.Generator) -> None:
     tasks = np.arange(POOL)
     current, candidate = results(tasks, np.zeros(POOL, int)), results(tasks, np.ones(POOL, int))
     verdict = judge_gate(current, candidate[:400], GateBudget(grant_id="g", alpha=0.008), planned_runs=POOL)
     assert [reason.code for reason in verdict.reasons] == [ReasonCode.MISSING_RESULTS]
 
 
-def test_better_candidate_on_too_few_tasks_is_refused(rng) -> None:
+def test_better_candidate_on_too_few_tasks_is_refused(rng: np.random.Generator) -> None:
     current, better = chances(rng, 0.1)
     assert not accepted(rng, stored(rng, current), stored(rng, better), tasks=30, alpha=0.008)
 
 
-def test_ties_of_models_that_answer_alike_are_refused(rng) -> None:
+def test_ties_of_models_that_answer_alike_are_refused(rng: np.random.Generator) -> None:
     tasks = np.arange(POOL)
     same = results(tasks, rng.integers(2, size=POOL))
     assert not judge_gate(same, same, GateBudget(grant_id="g", alpha=0.008)).accepted
 
 
-def test_at_most_5_of_100_null_months_have_any_promotion(rng) -> None:
+def test_at_most_5_of_100_null_months_have_any_promotion(rng: np.random.Generator) -> None:
     assert months_with_a_promotion(rng, 200, nightly_alphas(30)) <= 10
 
 
-def test_later_null_months_promote_no_more_than_the_first(rng) -> None:
+def test_later_null_months_promote_no_more_than_the_first(rng: np.random.Generator) -> None:
     assert months_with_a_promotion(rng, 200, nightly_alphas(90)[60:]) <= 10
 
 
@@ -142,7 +143,7 @@ def test_upper_bound_of_acceptance_of_identical_models_is_5_percent() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("night", [0, 6, 29])
-def test_candidate_better_by_ten_points_is_accepted_in_80_of_100(night) -> None:
+def test_candidate_better_by_ten_points_is_accepted_in_80_of_100(night: int) -> None:
     rng = np.random.default_rng(100 + night)
     alpha = nightly_alphas(30)[night]
     tasks = min(POOL, plan_tasks(alpha))

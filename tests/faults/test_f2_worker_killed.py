@@ -4,10 +4,13 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from koboshi_runtime.model import GenerateRequest, Piece, PromptProfile
+from koboshi_runtime.model import GenerateRequest, Piece, PromptProfile, Reply
 from koboshi_runtime.workermodel import ModelError, WorkerModel, WorkerSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
@@ -18,12 +21,20 @@ PROMPT = (Piece(text="Once upon a time there was a"),)
 LONG = 60
 
 
+T = TypeVar("T")
+Scene = Callable[[WorkerModel, asyncio.Task[Reply]], Coroutine[Any, Any, T]]
+
+
+class Play(Protocol):
+    def __call__(self, scene: Scene[T]) -> T: ...
+
+
 @pytest.fixture
-def under_way(smollm2_gguf):
+def under_way(smollm2_gguf: Path) -> Play:
     """Run a scene with a model and a long reply that it has begun to write; close the model afterwards."""
 
-    def play(scene):
-        async def run():
+    def play(scene: Scene[T]) -> T:
+        async def run() -> T:
             model = await WorkerModel.start(smollm2_gguf, SETTINGS, model_hash="h", name="m", profile=PROFILE)
             try:
                 prompt = await model.tokenize(PROMPT)
@@ -39,13 +50,15 @@ def under_way(smollm2_gguf):
     return play
 
 
-async def _answered(model) -> None:
+async def _answered(model: WorkerModel) -> None:
     """Come back when the worker has answered once more: what was sent before is then under way."""
     await model.tokenize((Piece(text="hello"),))
 
 
-def test_kill_9_in_the_middle_of_a_reply_is_mended_within_five_seconds(under_way) -> None:
-    async def scene(model, task):
+def test_kill_9_in_the_middle_of_a_reply_is_mended_within_five_seconds(under_way: Play) -> None:
+    async def scene(
+        model: WorkerModel, task: asyncio.Task[Reply]
+    ) -> tuple[float, int | None, int | None, int, Reply, Reply]:
         before = model.process_id
         # A busy machine may delay one of the two; that both are late is ours.
         seconds = [await _seconds_to_mend(model)]
@@ -64,15 +77,16 @@ def test_kill_9_in_the_middle_of_a_reply_is_mended_within_five_seconds(under_way
     assert len(reply.ids) > 0
 
 
-async def _seconds_to_mend(model):
+async def _seconds_to_mend(model: WorkerModel) -> float:
+    assert model.process_id is not None
     os.kill(model.process_id, signal.SIGKILL)
     started = time.monotonic()
     await _answered(model)
     return time.monotonic() - started
 
 
-def test_a_worker_that_dies_over_every_try_costs_the_turn_and_not_the_runtime(under_way) -> None:
-    async def scene(model, task):
+def test_a_worker_that_dies_over_every_try_costs_the_turn_and_not_the_runtime(under_way: Play) -> None:
+    async def scene(model: WorkerModel, task: asyncio.Task[Reply]) -> int | None:
         while not task.done():
             if model.process_id is not None:
                 os.kill(model.process_id, signal.SIGKILL)
@@ -85,9 +99,10 @@ def test_a_worker_that_dies_over_every_try_costs_the_turn_and_not_the_runtime(un
     assert under_way(scene) is not None
 
 
-def test_a_frame_that_is_no_message_ends_the_worker_and_nobody_waits_for_ever(under_way) -> None:
-    async def scene(model, task):
+def test_a_frame_that_is_no_message_ends_the_worker_and_nobody_waits_for_ever(under_way: Play) -> None:
+    async def scene(model: WorkerModel, task: asyncio.Task[Reply]) -> tuple[int | None, int | None, Reply]:
         before = model.process_id
+        assert model._worker is not None
         model._worker.link.reader.feed_data(b"\xff\xff\xff\xff")
         reply = await task
         return before, model.process_id, reply

@@ -1,6 +1,7 @@
 """F9: a thousand random schemas as tools, malformed ones among them: nothing dies, and what is accepted validates."""
 
 import random
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -38,7 +39,7 @@ KEYWORDS = [
 ]
 
 
-def any_json(dice, depth):
+def any_json(dice: random.Random, depth: int) -> object:
     """Any JSON that may stand in a schema, sensible or not."""
     kind = dice.randrange(6 if depth else 4)
     if kind == 0:
@@ -52,17 +53,17 @@ def any_json(dice, depth):
     return any_schema(dice, depth - 1)
 
 
-def any_schema(dice, depth):
+def any_schema(dice: random.Random, depth: int) -> dict[str, object]:
     """A schema: each keyword has a value of the right kind mostly, of any kind sometimes."""
     if depth <= 0:
         return {"type": dice.choice(WORDS[:7])}
-    found = {"type": dice.choice(WORDS[:7])} if dice.random() < 0.7 else {}
+    found: dict[str, object] = {"type": dice.choice(WORDS[:7])} if dice.random() < 0.7 else {}
     for keyword in dice.sample(KEYWORDS, dice.randrange(4)):
         found[keyword] = any_json(dice, depth) if dice.random() < 0.4 else fitting(dice, keyword, depth - 1)
     return found
 
 
-def fitting(dice, keyword, depth):
+def fitting(dice: random.Random, keyword: str, depth: int) -> object:
     """A value of the kind that `keyword` takes."""
     if keyword in ("properties", "$defs", "patternProperties"):
         return {dice.choice(WORDS): any_schema(dice, depth) for _ in range(dice.randrange(3))}
@@ -76,12 +77,12 @@ def fitting(dice, keyword, depth):
 
 
 @pytest.fixture(scope="module")
-def grammars(smollm2_gguf):
+def grammars(smollm2_gguf: Path) -> Grammars:
     start_backend()
     return Grammars(Vocabulary(load_vocabulary(smollm2_gguf)))
 
 
-def written(grammars, tool, dice):
+def written(grammars: Grammars, tool: ToolSpec, dice: random.Random) -> str:
     """Return what a model that opens a call and then draws at random writes in a few tokens."""
     vocabulary = grammars.vocabulary
     guard = grammars.guard(Constraint(tool_format="hermes", tools=(tool,), max_calls=1))
@@ -102,7 +103,7 @@ def written(grammars, tool, dice):
     return b"".join(vocabulary.piece(token) for token in ids).decode("utf-8", "replace")
 
 
-def test_no_schema_ends_the_process_and_every_accepted_call_validates(grammars) -> None:
+def test_no_schema_ends_the_process_and_every_accepted_call_validates(grammars: Grammars) -> None:
     counts = {"call": 0, "invalid": 0}
     for seed in range(SCHEMAS):
         dice = random.Random(seed)

@@ -35,13 +35,15 @@ def _prompt(sequence: int, size: int) -> list[int]:
 
 def _decode(engine: Engine, parts: dict[int, list[int]], start: int) -> NDArray[np.float64]:
     """Decode the tokens of each sequence from position `start` on, and return the last logits of the first one."""
-    tokens, positions, sequences, wanted = [], [], [], []
+    positions: list[int] = []
+    tokens, sequences, wanted = [], [], []
     for sequence, ids in parts.items():
         tokens += ids
         positions += range(start, start + len(ids))
         sequences += [sequence] * len(ids)
         wanted += [False] * (len(ids) - 1) + [True]
-    return engine.decode(tokens, positions, sequences, wanted)[0].astype(np.float64)
+    last: NDArray[np.float64] = engine.decode(tokens, positions, sequences, wanted)[0].astype(np.float64)
+    return last
 
 
 def _decode_mixed(engine: Engine, one: list[int], other: list[int]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import httpx2
 import uvicorn
 from openai import AsyncOpenAI, OpenAI
 
@@ -43,7 +44,7 @@ class Served:
 
     def openai(self) -> OpenAI:
         # Reading the certificates takes longer than a test.
-        plain = self.closing.enter_context(httpx.Client(verify=False, timeout=60))
+        plain = self.closing.enter_context(httpx2.Client(verify=False, timeout=60))
         return OpenAI(base_url=f"{self.url}/v1", api_key=self.token(), max_retries=0, http_client=plain)
 
     def openai_async(self) -> AsyncOpenAI:

@@ -1,10 +1,12 @@
 """The measuring itself: what is compared with what, what the yardstick decodes, and what a rival is held to."""
 
 import json
-from types import SimpleNamespace
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.runtime.store_samples import DONE, header
 
 from koboshi_runtime.bench.figures import BenchReport, costs_of, figures_of, success_rates
 from koboshi_runtime.bench.grammar import call_schema, spoken, tagged
@@ -18,20 +20,20 @@ from koboshi_runtime.home import open_home
 from koboshi_runtime.machine import describe
 from koboshi_runtime.model import FinishReason, Reply
 from koboshi_runtime.models.verbs import AddSettings, add_model
-from koboshi_runtime.records import Segment, SegmentKind, TurnKind, TurnRecord
+from koboshi_runtime.records import Segment, SegmentKind, Trajectory, TurnKind, TurnRecord
 from koboshi_runtime.store import Store
 from koboshi_tools import ToolSpec
 
 
-def result(side, wall_s, *, runs=10, successes=5, tokens=100):
+def result(side: str, wall_s: float, *, runs: int = 10, successes: int = 5, tokens: int = 100) -> SideResult:
     return SideResult(side=side, wall_s=wall_s, runs=runs, successes=successes, tokens=tokens)
 
 
-def pair(ours_s, raw_s, plain_s):
+def pair(ours_s: float, raw_s: float, plain_s: float) -> dict[str, SideResult]:
     return {"koboshi": result("koboshi", ours_s), "raw": result("raw", raw_s), "plain": result("plain", plain_s)}
 
 
-def report(pairs):
+def report(pairs: Sequence[dict[str, SideResult]]) -> BenchReport:
     return BenchReport(
         machine=describe(),
         model="tiny",
@@ -98,7 +100,7 @@ def test_bars_show_both_sides_of_every_figure() -> None:
     assert "20.00" in drawn
 
 
-def test_a_png_is_drawn(tmp_path) -> None:
+def test_a_png_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "bench.png"
     write_png(report([pair(10, 5, 40)]), path)
@@ -130,7 +132,9 @@ def test_costs_are_those_of_the_worst_round() -> None:
     assert (memory.value, memory.met) == (1.02, True)
 
 
-def turn(index, new, reply, reused, *, in_context=True):
+def turn(
+    index: int, new: tuple[int, ...], reply: tuple[int, ...], reused: int, *, in_context: bool = True
+) -> TurnRecord:
     segment = Segment(kind=SegmentKind.USER, ids=new, text="")
     count = len(reply)
     written = Reply(
@@ -146,20 +150,32 @@ def turn(index, new, reply, reused, *, in_context=True):
     return TurnRecord(index=index, segments=(segment,), reply=written, kind=kind, in_context=in_context)
 
 
+def run(*turns: TurnRecord) -> Trajectory:
+    return Trajectory(
+        run_id="r",
+        created_at="2026-01-01T00:00:00.000+00:00",
+        header=header(),
+        turns=turns,
+        calls=(),
+        outcomes=(),
+        end=DONE,
+    )
+
+
 @pytest.mark.parametrize(("reused", "again"), [(5, 0), (4, 1), (0, 5)])
-def test_what_stood_in_the_cache_is_not_to_be_decoded_again(reused, again) -> None:
+def test_what_stood_in_the_cache_is_not_to_be_decoded_again(reused: int, again: int) -> None:
     turns = (turn(0, (1, 2, 3), (4, 5, 6), 0), turn(1, (7, 8), (9,), reused))
-    assert decoded_again(SimpleNamespace(turns=turns)) == again
+    assert decoded_again(run(*turns)) == again
 
 
 def test_an_invalid_reply_leaves_the_prompt_and_what_stands_before_it_is_still_known() -> None:
     turns = (turn(0, (1, 2, 3), (4, 5, 6), 0, in_context=False), turn(1, (7, 8), (9,), 2))
-    assert decoded_again(SimpleNamespace(turns=turns)) == 1
+    assert decoded_again(run(*turns)) == 1
 
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_the_first_token_of_a_new_process_is_timed_in_a_home_of_its_own(tmp_path, smollm2_gguf) -> None:
+def test_the_first_token_of_a_new_process_is_timed_in_a_home_of_its_own(tmp_path: Path, smollm2_gguf: Path) -> None:
     users = open_home(path=tmp_path / "users")
     add_model(users, str(smollm2_gguf), AddSettings())
     waited = first_token_s(users, "current", "shop", tmp_path)

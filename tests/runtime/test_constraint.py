@@ -1,16 +1,18 @@
 """Whatever tokens are drawn under the guard's mask, the reply is calls that their schemas accept."""
 
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from koboshi_runtime.formats import FORMATS, HERMES, LLAMA3_JSON
+from koboshi_runtime.formats import FORMATS, HERMES, LLAMA3_JSON, ToolFormat
 from koboshi_runtime.llama import Vocabulary, load_vocabulary, start_backend
 from koboshi_runtime.model import Constraint, FinishReason, PromptProfile
 from koboshi_runtime.parse import CallReply, parse_reply
-from koboshi_runtime.worker.constraint import Grammars
+from koboshi_runtime.worker.constraint import Grammars, Guard
 from koboshi_tools import ToolSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
@@ -19,7 +21,7 @@ TEMPLATE_OF = {"hermes": "chatml", "llama3_json": "llama3", "mistral": "mistral"
 LEADS = {"hermes": "I look.\n<tool_call>\n", "llama3_json": '{"', "mistral": "[TOOL_CALLS] [", "gemma_json": "{"}
 
 
-def closed(properties):
+def closed(properties: dict[str, Any]) -> dict[str, Any]:
     names = list(properties)
     return {"type": "object", "properties": properties, "required": names[:1], "additionalProperties": False}
 
@@ -54,17 +56,17 @@ tools = st.lists(parameters, min_size=1, max_size=3).map(
 
 
 @pytest.fixture(scope="module")
-def vocabulary(smollm2_gguf):
+def vocabulary(smollm2_gguf: Path) -> Vocabulary:
     start_backend()
     return Vocabulary(load_vocabulary(smollm2_gguf))
 
 
 @pytest.fixture(scope="module")
-def grammars(vocabulary):
+def grammars(vocabulary: Vocabulary) -> Grammars:
     return Grammars(vocabulary)
 
 
-def write(grammars, guard, lead, dice, most=1500):
+def write(grammars: Grammars, guard: Guard, lead: str, dice: random.Random, most: int = 1500) -> str | None:
     """Play a model that writes `lead` and then draws any allowed token, the closing ones more often."""
     vocabulary = grammars.vocabulary
     ids = []
@@ -88,7 +90,9 @@ def write(grammars, guard, lead, dice, most=1500):
 @pytest.mark.parametrize("found", FORMATS.values(), ids=lambda found: found.name)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(offered=tools, seed=st.integers(0, 2**32), must_call=st.booleans())
-def test_any_allowed_tokens_make_calls_that_are_read_and_accepted(grammars, found, offered, seed, must_call) -> None:
+def test_any_allowed_tokens_make_calls_that_are_read_and_accepted(
+    grammars: Grammars, found: ToolFormat, offered: tuple[ToolSpec, ...], seed: int, must_call: bool
+) -> None:
     guard = grammars.guard(Constraint(tool_format=found.name, tools=offered, max_calls=2, must_call=must_call))
     text = write(grammars, guard, "" if must_call else LEADS[found.name], random.Random(seed))
     assert text is not None
@@ -98,7 +102,7 @@ def test_any_allowed_tokens_make_calls_that_are_read_and_accepted(grammars, foun
     assert 1 <= len(read.calls) <= 2
 
 
-def test_free_text_is_not_masked(grammars, vocabulary) -> None:
+def test_free_text_is_not_masked(grammars: Grammars, vocabulary: Vocabulary) -> None:
     guard = grammars.guard(Constraint(tool_format=HERMES.name, tools=(ToolSpec(name="t", parameters={}),)))
     for token in vocabulary.tokenize('The answer is {"a": 1} and a tool call would be <tool'):
         assert guard.take(token) == []
@@ -106,14 +110,18 @@ def test_free_text_is_not_masked(grammars, vocabulary) -> None:
 
 
 @pytest.mark.parametrize("lead", ["", "\n", "<|python_tag|>", " <|python_tag|> "])
-def test_a_call_of_llama_is_held_to_its_schema_behind_its_mark_too(grammars, vocabulary, lead) -> None:
+def test_a_call_of_llama_is_held_to_its_schema_behind_its_mark_too(
+    grammars: Grammars, vocabulary: Vocabulary, lead: str
+) -> None:
     guard = grammars.guard(Constraint(tool_format=LLAMA3_JSON.name, tools=(ToolSpec(name="t", parameters={}),)))
     for token in vocabulary.tokenize(lead + "{"):
         guard.take(token)
     assert guard.open
 
 
-def test_a_token_that_opens_a_call_against_the_grammar_leaves_the_text_free(grammars, vocabulary) -> None:
+def test_a_token_that_opens_a_call_against_the_grammar_leaves_the_text_free(
+    grammars: Grammars, vocabulary: Vocabulary
+) -> None:
     guard = grammars.guard(Constraint(tool_format=LLAMA3_JSON.name, tools=(ToolSpec(name="t", parameters={}),)))
     token = next(token for token in range(vocabulary.size) if vocabulary.piece(token) in (b"{}", b"{{"))
     assert guard.take(token) == []
@@ -121,7 +129,9 @@ def test_a_token_that_opens_a_call_against_the_grammar_leaves_the_text_free(gram
 
 
 @pytest.mark.parametrize("found", [HERMES, LLAMA3_JSON], ids=lambda found: found.name)
-def test_a_call_in_a_thought_is_free_and_the_one_behind_it_is_not(grammars, vocabulary, found) -> None:
+def test_a_call_in_a_thought_is_free_and_the_one_behind_it_is_not(
+    grammars: Grammars, vocabulary: Vocabulary, found: ToolFormat
+) -> None:
     guard = grammars.guard(Constraint(tool_format=found.name, tools=(ToolSpec(name="t", parameters={}),)))
     for token in vocabulary.tokenize('<think>Maybe <tool_call>\n{"name": "t"}? No.'):
         guard.take(token)

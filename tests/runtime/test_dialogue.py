@@ -39,7 +39,8 @@ def test_a_question_goes_on_with_what_was_said_by_its_very_ids(tmp_path: Path, s
     assert second.header.parent_run_id == first.run_id
     prefix, user = second.turns[0].segments
     assert (prefix.kind, user.kind) == (SegmentKind.PREFIX, SegmentKind.USER)
-    said = tuple(token for turn in first.turns for s in (*turn.segments, turn.reply) for token in s.ids)
+    parts = (ids for turn in first.turns for ids in (*(segment.ids for segment in turn.segments), turn.reply.ids))
+    said = tuple(token for ids in parts for token in ids)
     assert prefix.ids[: len(said)] == said
     assert [text in prefix.text for text in ("Do first.", "value of x", "done", "Do second.")] == [True] * 3 + [False]
     assert prefix.text.endswith("\n")

@@ -171,7 +171,7 @@ def test_a_trajectory_of_hermes_agent_is_read(tmp_path: Path) -> None:
     )
 
 
-_GOOSE = [
+_GOOSE: list[dict[str, Any]] = [
     {"role": "user", "created": 1_772_359_202, "content": [{"type": "text", "text": "Lamps?"}]},
     {
         "role": "assistant",

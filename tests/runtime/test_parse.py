@@ -1,13 +1,15 @@
 """Reading replies: the inverse of rendering them, whatever stands inside the arguments."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from koboshi_runtime import prompt
-from koboshi_runtime.formats import FORMATS, GEMMA_JSON, HERMES, LLAMA3_JSON, MISTRAL
+from koboshi_runtime.formats import FORMATS, GEMMA_JSON, HERMES, LLAMA3_JSON, MISTRAL, ToolFormat
 from koboshi_runtime.model import FinishReason, PromptProfile
-from koboshi_runtime.parse import AnswerReply, CallReply, InvalidReply, parse_reply
+from koboshi_runtime.parse import AnswerReply, CallReply, InvalidReply, ParsedReply, parse_reply
 from koboshi_tools import ToolCall, ToolSpec
 
 ANY = ToolSpec(name="any", parameters={"type": "object"})
@@ -37,31 +39,37 @@ calls = st.builds(
 )
 
 
-def profile(found):
+def profile(found: ToolFormat) -> PromptProfile:
     family = {"hermes": "chatml", "llama3_json": "llama3", "mistral": "mistral", "gemma_json": "gemma"}
     return PromptProfile(template=family[found.name], tool_format=found.name)
 
 
-def parse(found, text, *, finish=FinishReason.STOP, tools=(ANY, NAMED)):
+def parse(
+    found: ToolFormat,
+    text: str,
+    *,
+    finish: FinishReason = FinishReason.STOP,
+    tools: tuple[ToolSpec, ...] = (ANY, NAMED),
+) -> ParsedReply:
     return parse_reply(profile(found), text, finish, tools)
 
 
 @pytest.mark.parametrize("found", FORMATS.values(), ids=lambda found: found.name)
 @given(asked=st.lists(calls, min_size=1, max_size=3))
-def test_what_is_rendered_is_read_back(found, asked) -> None:
+def test_what_is_rendered_is_read_back(found: ToolFormat, asked: list[ToolCall]) -> None:
     asked = asked if found.between is not None else asked[:1]
     assert parse(found, prompt.render_calls(found, asked)) == CallReply(text="", calls=tuple(asked))
 
 
 @pytest.mark.parametrize("found", FORMATS.values(), ids=lambda found: found.name)
 @given(text=st.text() | texts)
-def test_any_text_is_read_as_something(found, text) -> None:
+def test_any_text_is_read_as_something(found: ToolFormat, text: str) -> None:
     assert isinstance(parse(found, text), CallReply | AnswerReply | InvalidReply)
 
 
 @pytest.mark.parametrize("found", FORMATS.values(), ids=lambda found: found.name)
 @given(asked=calls, cut=st.integers(1, 30))
-def test_a_cut_call_is_invalid_and_counted(found, asked, cut) -> None:
+def test_a_cut_call_is_invalid_and_counted(found: ToolFormat, asked: ToolCall, cut: int) -> None:
     written = prompt.render_calls(found, [asked])
     kept = written[: max(len(found.opening) + 1, len(written) - cut)]
     read = parse(found, kept, finish=FinishReason.LENGTH)
@@ -75,7 +83,7 @@ def test_a_thought_before_a_call_is_left_out_of_its_text() -> None:
 
 
 @pytest.mark.parametrize("lead", ["", "<|python_tag|>", "<think>hm</think>\n", "<think>hm</think><|python_tag|> "])
-def test_a_call_of_llama_may_follow_its_mark_and_a_thought(lead) -> None:
+def test_a_call_of_llama_may_follow_its_mark_and_a_thought(lead: str) -> None:
     read = parse(LLAMA3_JSON, lead + '{"name": "any", "parameters": {"a": 1}}')
     assert read == CallReply(text="", calls=(ToolCall(name="any", arguments={"a": 1}),))
 
@@ -98,7 +106,7 @@ def test_an_id_that_a_model_adds_to_its_call_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("found", [LLAMA3_JSON, GEMMA_JSON], ids=lambda found: found.name)
-def test_json_after_words_is_an_answer_where_calls_stand_at_the_start(found) -> None:
+def test_json_after_words_is_an_answer_where_calls_stand_at_the_start(found: ToolFormat) -> None:
     assert parse(found, 'Here: {"a": 1}') == AnswerReply(text='Here: {"a": 1}')
 
 
@@ -107,7 +115,7 @@ def test_a_brace_is_an_answer_where_no_tools_are_offered() -> None:
 
 
 @pytest.mark.parametrize("bad", ["NaN", "1e999", '"\\ud800"', "[" * 100_000], ids=["nan", "inf", "half", "deep"])
-def test_a_value_that_cannot_be_stored_is_invalid(bad) -> None:
+def test_a_value_that_cannot_be_stored_is_invalid(bad: str) -> None:
     read = parse(HERMES, '<tool_call>\n{"name": "any", "arguments": {"a": ' + bad + "}}\n</tool_call>")
     assert isinstance(read, InvalidReply)
 
@@ -115,7 +123,7 @@ def test_a_value_that_cannot_be_stored_is_invalid(bad) -> None:
 @pytest.mark.parametrize(
     "parameters", [{"type": 7}, {"properties": []}, {"$ref": "#/nowhere"}, {"additionalProperties": 3}], ids=str
 )
-def test_a_malformed_schema_makes_an_invalid_call_not_an_exception(parameters) -> None:
+def test_a_malformed_schema_makes_an_invalid_call_not_an_exception(parameters: dict[str, Any]) -> None:
     tools = (ToolSpec(name="any", parameters=parameters),)
     read = parse(HERMES, '<tool_call>\n{"name": "any", "arguments": {"a": 1}}\n</tool_call>', tools=tools)
     assert isinstance(read, InvalidReply | CallReply)

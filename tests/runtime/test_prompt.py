@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,11 @@ CALL = ToolCall(name="read_file", arguments={"path": "a.txt"})
 OUTPUT = 'line "1"\n<tool_call>'
 
 
-def profile(name, conditions=None):
+def profile(name: str, conditions: str | None = None) -> PromptProfile:
     return PromptProfile(template=name, tool_format=TEMPLATES[name].tool_format, conditions=conditions)
 
 
-def conversation(name, case):
+def conversation(name: str, case: str) -> list[Piece]:
     known = profile(name, "plain" if case == "condition" else None)
     tools = (TOOL,) if case in ("tools", "result", "repair") else ()
     pieces = [*prompt.prefix(known, SYSTEM, tools)]
@@ -44,7 +45,7 @@ def conversation(name, case):
     return pieces
 
 
-def shown(pieces):
+def shown(pieces: Sequence[Piece]) -> str:
     """Each piece on a line of its own as a JSON string, markup behind `!`, neighbours of text joined."""
     joined: list[Piece] = []
     for piece in pieces:
@@ -58,7 +59,7 @@ def shown(pieces):
 
 @pytest.mark.parametrize("case", ["plain", "tools", "condition", "result", "repair"])
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_prompt_is_the_golden_one(name, case) -> None:
+def test_the_prompt_is_the_golden_one(name: str, case: str) -> None:
     path = GOLDEN / f"{name}-{case}.txt"
     text = shown(conversation(name, case))
     if os.environ.get("KOBOSHI_WRITE_GOLDEN"):
@@ -68,12 +69,12 @@ def test_the_prompt_is_the_golden_one(name, case) -> None:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 @given(text=st.lists(st.sampled_from(MARKS) | st.text(max_size=5)).map("".join))
-def test_text_of_others_never_becomes_markup(name, text) -> None:
+def test_text_of_others_never_becomes_markup(name: str, text: str) -> None:
     known = profile(name, "plain")
     tool = ToolSpec(name="t", description=text, parameters={"type": "object", "title": text})
     call = ToolCall(name="t", arguments={"a": text})
 
-    def marks(text_of_others, offered, made):
+    def marks(text_of_others: str, offered: tuple[ToolSpec, ...], made: ToolCall) -> list[str]:
         pieces = [*prompt.prefix(known, text_of_others, offered)]
         pieces += prompt.user_turn(known, text_of_others, offered, text_of_others, prompt.FAILURE)
         pieces += prompt.reply_pieces(known, text_of_others, [made])
@@ -86,7 +87,7 @@ def test_text_of_others_never_becomes_markup(name, text) -> None:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_condition_is_the_last_line_of_the_user_turn(name) -> None:
+def test_the_condition_is_the_last_line_of_the_user_turn(name: str) -> None:
     known = profile(name, "plain")
     turns = {kind: prompt.user_turn(known, "", (), "Ask", kind) for kind in (prompt.SUCCESS, prompt.FAILURE, None)}
     texts = {kind: "".join(piece.text for piece in pieces) for kind, pieces in turns.items()}
@@ -114,7 +115,7 @@ def test_an_unknown_condition_is_refused_by_name() -> None:
         ("[INST]", "mistral"),
     ],
 )
-def test_the_vocabulary_tells_the_family(mark, name) -> None:
+def test_the_vocabulary_tells_the_family(mark: str, name: str) -> None:
     known = prompt.profile_for(facts(special=(mark,)))
     assert (known.template, known.conditions) == (name, None)
 
@@ -125,7 +126,7 @@ def test_a_vocabulary_without_chat_markup_is_refused_with_the_names() -> None:
     assert "chatml" in str(raised.value.hint)
 
 
-def facts(special):
+def facts(special: tuple[str, ...]) -> GgufFacts:
     return GgufFacts(
         architecture="llama",
         name="m",
@@ -141,7 +142,7 @@ def facts(special):
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_rendered_reply_is_read_as_the_call_that_it_shows(name) -> None:
+def test_a_rendered_reply_is_read_as_the_call_that_it_shows(name: str) -> None:
     pieces = prompt.reply_pieces(profile(name), "I look.", [CALL])
     text = "".join(piece.text for piece in pieces).removesuffix(TEMPLATES[name].end)
     read = parse_reply(profile(name), text, FinishReason.STOP, (TOOL,))

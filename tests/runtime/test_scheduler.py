@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,53 +14,54 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def cases(smollm2_gguf):
+def cases(smollm2_gguf: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.runtime.scheduler_child", str(smollm2_gguf)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
-def test_a_job_with_nothing_to_do_ends_and_holds_nobody_up(cases) -> None:
+def test_a_job_with_nothing_to_do_ends_and_holds_nobody_up(cases: dict[str, Any]) -> None:
     told = cases["nothing_to_do"]
     assert told["empty"] == {"scores": []}
     assert len(told["beside"]) == 3
 
 
-def test_a_failed_decode_ends_its_jobs_and_the_next_ones_are_unharmed(cases) -> None:
+def test_a_failed_decode_ends_its_jobs_and_the_next_ones_are_unharmed(cases: dict[str, Any]) -> None:
     told = cases["failed_decode"]
     assert "llama_decode" in told["error"]
     assert told["after_error"] is None
     assert told["after"] == told["before"]
 
 
-def test_a_long_prompt_is_decoded_in_parts_beside_a_writer(cases) -> None:
+def test_a_long_prompt_is_decoded_in_parts_beside_a_writer(cases: dict[str, Any]) -> None:
     told = cases["long_prompt"]
     assert (len(told["long"]), len(told["beside"])) == (2, 5)
 
 
-def test_a_shared_beginning_is_copied_and_not_decoded_again(cases) -> None:
+def test_a_shared_beginning_is_copied_and_not_decoded_again(cases: dict[str, Any]) -> None:
     told = cases["shared_beginning"]
     assert told["reused"] >= told["shared"] - 1
 
 
-def test_jobs_that_start_together_decode_their_common_beginning_once(cases) -> None:
+def test_jobs_that_start_together_decode_their_common_beginning_once(cases: dict[str, Any]) -> None:
     told = cases["common_beginning"]
     assert told["first"] == 0
     assert told["second"] >= told["shared"] - 1
 
 
-def test_a_shared_beginning_outlives_the_run_that_decoded_it(cases) -> None:
+def test_a_shared_beginning_outlives_the_run_that_decoded_it(cases: dict[str, Any]) -> None:
     told = cases["outlived_beginning"]
     assert told["again"] == told["expected"]
     assert told["reused"] >= told["shared"] - 1
 
 
-def test_a_run_that_waits_for_its_tools_keeps_its_slot_until_it_is_released(cases) -> None:
+def test_a_run_that_waits_for_its_tools_keeps_its_slot_until_it_is_released(cases: dict[str, Any]) -> None:
     told = cases["waiting_run"]
     # The last sampled token was never decoded.
     assert told["reused"] == told["held"] - 1
 
 
-def test_more_jobs_than_sequences_all_end(cases) -> None:
+def test_more_jobs_than_sequences_all_end(cases: dict[str, Any]) -> None:
     assert cases["many_jobs"]["ended"] == list(range(7))

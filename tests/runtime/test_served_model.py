@@ -84,7 +84,7 @@ def test_a_connection_holds_the_model_until_it_rests(home: Home) -> None:
     async def use(held: Held, found: ServedModel) -> None:
         assert held.leases == 1
         await found.rest()
-        while held.leases:
+        while held.leases > 0:
             await asyncio.sleep(0)
         await found.wake(follow=False)
         assert held.leases == 1

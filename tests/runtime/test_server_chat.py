@@ -11,6 +11,7 @@ import openai
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage
 from tests.runtime.serving import Served, served
 
 from koboshi_runtime.model import GenerateRequest, PromptProfile
@@ -80,16 +81,18 @@ def test_a_stream_says_the_same_as_it_is_written(serve: Open) -> None:
 def test_tools_are_called_by_the_client_and_the_conversation_is_one_run(serve: Open, stream: bool) -> None:
     server = serve(f"I look. {CALL}", "There are 4.")
     client = server.openai()
+    message: ChatCompletionMessage
     if stream:
         with client.chat.completions.stream(model="current", messages=LAMPS, tools=[STOCK]) as told:
             message = told.get_final_completion().choices[0].message
     else:
         made_whole = client.chat.completions.create(model="current", messages=LAMPS, tools=[STOCK])
         message = made_whole.choices[0].message
-    (call,) = message.tool_calls or ()
+    (call,) = message.tool_calls or []
+    assert call.type == "function"
     assert (message.content, call.function.name) == ("I look.", "stock")
     assert json.loads(call.function.arguments) == {"item": "lamp"}
-    later = [*LAMPS, message.model_dump(exclude_none=True), tool_message(call, '{"error": "no such shelf"}')]
+    later: list[Any] = [*LAMPS, message.model_dump(exclude_none=True), tool_message(call, '{"error": "no such shelf"}')]
     last = client.chat.completions.create(model="current", messages=later, tools=[STOCK])
     assert last.choices[0].message.content == "There are 4."
     (row,) = server.store.runs()
@@ -117,7 +120,8 @@ def test_equal_conversations_of_six_requests_at_once_become_a_trajectory_each(tm
             message = made.choices[0].message
             results = [tool_message(call, "the shelf says 4") for call in message.tool_calls or ()]
             messages += [message.model_dump(exclude_none=True), *results]
-        return messages[-1].get("content")
+        said: str | None = messages[-1].get("content")
+        return said
 
     async def all_at_once(client: openai.AsyncOpenAI) -> list[str | None]:
         return await asyncio.gather(*(converse(client) for _ in range(count)))
@@ -151,7 +155,7 @@ def test_a_conversation_goes_on_after_a_restart_by_the_run_in_its_header(tmp_pat
     with served(tmp_path, ScriptedModel([CALL])) as first:
         raw = first.openai().chat.completions.with_raw_response.create(model="current", messages=LAMPS, tools=[STOCK])
         message = raw.parse().choices[0].message
-    (call,) = message.tool_calls or ()
+    (call,) = message.tool_calls or []
     later: list[Any] = [*LAMPS, message.model_dump(exclude_none=True), tool_message(call, "4")]
     run_id = raw.headers["x-koboshi-run"]
     with served(tmp_path, ScriptedModel(["There are 4."])) as second:
@@ -186,10 +190,11 @@ def test_edited_reply_begins_a_run_of_its_own(serve: Open) -> None:
     server = serve(CALL, "Four.")
     client = server.openai()
     message = client.chat.completions.create(model="current", messages=LAMPS, tools=[STOCK]).choices[0].message
-    (call,) = message.tool_calls or ()
+    (call,) = message.tool_calls or []
     edited = message.model_dump(exclude_none=True)
     edited["tool_calls"][0]["function"]["arguments"] = '{"item": "chair"}'
-    client.chat.completions.create(model="current", messages=[*LAMPS, edited, tool_message(call, "4")], tools=[STOCK])
+    messages: list[Any] = [*LAMPS, edited, tool_message(call, "4")]
+    client.chat.completions.create(model="current", messages=messages, tools=[STOCK])
     later, first = server.store.runs()
     assert [len(server.store.trajectory(row.run_id).turns) for row in (later, first)] == [1, 1]
 

@@ -147,7 +147,7 @@ def test_a_conversation_that_ends_with_a_call_is_closed_by_its_outcome(serve: Op
     stored = server.store.trajectory(run_id)
     assert (stored.end and stored.end.reason) == EndReason.NOT_EXECUTED
     assert [call.result.transport for call in stored.calls if call.result] == ["not_executed"]
-    call_id = (message.tool_calls or ())[0].id
+    call_id = (message.tool_calls or [])[0].id
     later: Any = [
         question,
         message.model_dump(exclude_none=True),

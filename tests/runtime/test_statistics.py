@@ -1,15 +1,35 @@
 """Rates that count tasks, leave out what could not be replayed, and never take unknown for success."""
 
+from typing import Any
+
 import pytest
 from tests.runtime.store_samples import DONE, OK, header, intent, label, reply, turn
 
-from koboshi_runtime.records import CallRecord, EndReason, OutcomeLabel, RunEnd, RunStatus, Trajectory, TurnKind
+from koboshi_runtime.records import (
+    CallRecord,
+    EndReason,
+    OutcomeLabel,
+    RunEnd,
+    RunStatus,
+    Trajectory,
+    TurnKind,
+    TurnRecord,
+)
 from koboshi_runtime.statistics import TaskResult, ToolUse, aggregate, measure, wilson_interval
 from koboshi_tools import ToolResult, Transport
 
 
-def result(task: int, label: str, **fields) -> TaskResult:
-    return TaskResult(task_id=str(task), seed=fields.pop("seed", 0), outcome=OutcomeLabel(label), **fields)
+def result(
+    task: int, label: str, *, seed: int = 0, calls_begun: int = 0, invalid_calls: int = 0, replayable: bool = True
+) -> TaskResult:
+    return TaskResult(
+        task_id=str(task),
+        seed=seed,
+        outcome=OutcomeLabel(label),
+        calls_begun=calls_begun,
+        invalid_calls=invalid_calls,
+        replayable=replayable,
+    )
 
 
 def test_wilson_interval_equals_the_published_example() -> None:
@@ -50,7 +70,9 @@ def test_invalid_calls_are_over_calls_begun() -> None:
     assert found.invalid_call_rate == 0.25
 
 
-def trajectory(turns=(), calls=(), end: RunEnd = DONE, **fields) -> Trajectory:
+def trajectory(
+    turns: tuple[TurnRecord, ...] = (), calls: tuple[CallRecord, ...] = (), end: RunEnd = DONE, **fields: Any
+) -> Trajectory:
     head = header(task_id="w-1").model_copy(update=fields)
     return Trajectory(
         run_id="r1",

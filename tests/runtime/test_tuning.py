@@ -1,12 +1,13 @@
 """Which settings a model is loaded with, and which of the measured ones are kept."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from koboshi_runtime.config_values import Settings
 from koboshi_runtime.estimate import needs, serving_bytes
-from koboshi_runtime.home import open_home
+from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.model import PromptProfile
 from koboshi_runtime.models.manifest import ModelManifest, ModelState
 from koboshi_runtime.models.registry import ModelEntry
@@ -33,12 +34,12 @@ FACTS = GgufFacts(
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path: Path) -> Home:
     return open_home(path=tmp_path / "home")
 
 
 @pytest.fixture
-def entry(tmp_path):
+def entry(tmp_path: Path) -> ModelEntry:
     manifest = ModelManifest(
         model_hash="sha256:" + "0" * 64,
         name="tiny",
@@ -53,35 +54,35 @@ def entry(tmp_path):
     return ModelEntry(manifest, ModelState.CURRENT, tmp_path / "model.gguf")
 
 
-def trial(many_ms, top1=None, **tuned):
+def trial(many_ms: float, top1: float | None = None, **tuned: object) -> Trial:
     agreement = None if top1 is None else Agreement(tokens=100, top1=top1, divergence=0.0)
     pace = Pace(one_ms=many_ms / 4, many_ms=many_ms, parallel=4)
     return Trial(tuned=TUNED.model_copy(update=tuned), pace=pace, agreement=agreement)
 
 
-def test_without_a_measurement_the_defaults_hold(home, entry) -> None:
+def test_without_a_measurement_the_defaults_hold(home: Home, entry: ModelEntry) -> None:
     assert worker_settings(home, Settings(), entry).flash_attention is True
 
 
-def test_what_was_measured_here_is_used(home, entry) -> None:
+def test_what_was_measured_here_is_used(home: Home, entry: ModelEntry) -> None:
     _write(home, {key_of(entry): TUNED})
     found = worker_settings(home, Settings(), entry)
     assert (found.threads, found.flash_attention, found.cell_type) == (7, False, "bf16")
 
 
-def test_what_somebody_configured_is_never_overridden(home, entry) -> None:
+def test_what_somebody_configured_is_never_overridden(home: Home, entry: ModelEntry) -> None:
     _write(home, {key_of(entry): TUNED})
     settings = Settings.model_validate({"worker": {"threads": 3}})
     found = worker_settings(home, settings, entry)
     assert (found.threads, found.batch_threads) == (3, 7)
 
 
-def test_a_measurement_of_another_model_says_nothing(home, entry) -> None:
+def test_a_measurement_of_another_model_says_nothing(home: Home, entry: ModelEntry) -> None:
     _write(home, {"sha256:other": TUNED})
     assert worker_settings(home, Settings(), entry).cell_type == "f16"
 
 
-def test_a_broken_file_says_how_to_mend_it(home, entry) -> None:
+def test_a_broken_file_says_how_to_mend_it(home: Home, entry: ModelEntry) -> None:
     (home.models / "tuned.json").write_text(json.dumps({"key": {"threads": "many"}}), encoding="utf-8")
     with pytest.raises(KoboshiError, match="tuned.json is not readable") as raised:
         worker_settings(home, Settings(), entry)
@@ -108,7 +109,7 @@ def test_serving_is_weights_cache_and_logits() -> None:
     assert serving_bytes(FACTS, 1_000_000, settings) == 1_000_000 + cache + 4 * 100 * 49152
 
 
-def test_what_does_not_fit_is_said(tmp_path) -> None:
+def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     vast = WorkerSettings(context_tokens=1_000_000, parallel=256)
     serving, night, disk = needs(FACTS, 145_000_000, vast, tmp_path)
     assert not serving.fits

@@ -1,5 +1,7 @@
 """Markup becomes tokens by our hand only, whatever kind of token a vocabulary made of it."""
 
+from collections.abc import Sequence
+
 import gguf
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ SPECIALS = {
 }
 
 
-def byte_letters():
+def byte_letters() -> list[str]:
     """The letters by which a byte-level vocabulary writes the 256 bytes."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     other = [byte for byte in range(256) if byte not in plain]
@@ -27,7 +29,7 @@ def byte_letters():
 
 
 @pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory):
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
     path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     letters = byte_letters()
@@ -45,28 +47,28 @@ def vocabulary(tmp_path_factory):
     return Vocabulary(load_vocabulary(path))
 
 
-def text_of(vocabulary, ids):
+def text_of(vocabulary: Vocabulary, ids: Sequence[int]) -> str:
     return b"".join(vocabulary.piece(token) for token in ids).decode("utf-8", "replace")
 
 
 @pytest.mark.parametrize("mark", [mark for mark, kind in SPECIALS.items() if kind != NORMAL])
-def test_markup_has_its_id_whether_control_or_user_defined(vocabulary, mark) -> None:
+def test_markup_has_its_id_whether_control_or_user_defined(vocabulary: Vocabulary, mark: str) -> None:
     assert vocabulary.special_id(mark) == 256 + list(SPECIALS).index(mark)
 
 
 @pytest.mark.parametrize("text", ["[INST]", "to", "t", "<tool", "", "<tool_call><tool_call>"])
-def test_other_text_has_no_special_id(vocabulary, text) -> None:
+def test_other_text_has_no_special_id(vocabulary: Vocabulary, text: str) -> None:
     assert vocabulary.special_id(text) is None
 
 
 @given(text=st.lists(st.sampled_from(MARKS) | st.text(max_size=4)).map("".join))
-def test_plain_text_never_gives_a_special_token_and_comes_back_whole(vocabulary, text) -> None:
+def test_plain_text_never_gives_a_special_token_and_comes_back_whole(vocabulary: Vocabulary, text: str) -> None:
     ids = vocabulary.tokenize(text)
     special = {vocabulary.special_id(mark) for mark in MARKS}
     assert special.isdisjoint(ids)
     assert text_of(vocabulary, ids) == text.encode("utf-8", "replace").decode("utf-8")
 
 
-def test_a_token_behind_a_cut_is_still_merged(vocabulary) -> None:
+def test_a_token_behind_a_cut_is_still_merged(vocabulary: Vocabulary) -> None:
     assert text_of(vocabulary, vocabulary.tokenize("<tool_call>")) == "<tool_call>"
     assert len(vocabulary.tokenize("<tool_call>")) == len("<tool_call>") - 1

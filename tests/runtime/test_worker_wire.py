@@ -1,5 +1,7 @@
 """The frames between a worker and its client."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,9 @@ messages = st.dictionaries(st.text(), values, max_size=5)
 
 
 @given(sent=st.lists(messages, max_size=4), sizes=st.lists(st.integers(1, 40), min_size=1))
-def test_messages_come_out_as_they_went_in_however_the_bytes_arrive(sent, sizes) -> None:
+def test_messages_come_out_as_they_went_in_however_the_bytes_arrive(
+    sent: list[dict[str, Any]], sizes: list[int]
+) -> None:
     data = b"".join(wire.encode(message) for message in sent)
     inbox, received, at, number = wire.Inbox(), [], 0, 0
     while at < len(data):

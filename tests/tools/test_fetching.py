@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from koboshi_tools import ToolError, fetching
+from koboshi_tools import ToolError
 from koboshi_tools.fetching import fetch, is_public
 
 
@@ -118,8 +118,8 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         channel.connect(server.server_address)
         return channel
 
-    monkeypatch.setattr(fetching.socket, "getaddrinfo", resolve)
-    monkeypatch.setattr(fetching.socket, "create_connection", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "create_connection", connect)
     yield names
     server.shutdown()
     server.server_close()

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import gguf
 import numpy as np
@@ -177,13 +176,16 @@ def quantise_q8_0(source: Path, target: Path) -> None:
     quantise(source, target, "q8_0", threads=1)
 
 
-@pytest.fixture
-def kit() -> SimpleNamespace:
+class Kit:
     """The functions of this file, because test folders are not packages."""
+
+    write_tiny_model = staticmethod(write_tiny_model)
+    write_random_adapter = staticmethod(write_random_adapter)
+    load = staticmethod(load)
+    quantise_q8_0 = staticmethod(quantise_q8_0)
+
+
+@pytest.fixture
+def kit() -> Kit:
     torch.set_num_threads(1)
-    return SimpleNamespace(
-        write_tiny_model=write_tiny_model,
-        write_random_adapter=write_random_adapter,
-        load=load,
-        quantise_q8_0=quantise_q8_0,
-    )
+    return Kit()

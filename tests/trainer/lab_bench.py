@@ -5,8 +5,8 @@ Demonstrations teach to say 7 of some prompts; the pool's own runs and the arms 
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
+from tests.trainer.conftest import Kit
 from tests.trainer.pipeline_place import sevens
 
 from koboshi_runtime.config_values import Settings, TrainSettings, WorkerSettings
@@ -100,7 +100,7 @@ tasks = { file = "test.jsonl" }
 """
 
 
-def write_experiment(root: Path, kit: SimpleNamespace, *, text: str = EXPERIMENT) -> Path:
+def write_experiment(root: Path, kit: Kit, *, text: str = EXPERIMENT) -> Path:
     """Write base, project, tasks, demonstrations and the experiment file; return the file."""
     root.mkdir(exist_ok=True)
     kit.write_tiny_model(root / "base.gguf", "llama")

@@ -34,8 +34,10 @@ SHAPES = {
     "ffn_up": (INNER, WIDTH),
     "ffn_down": (WIDTH, INNER),
 }
-MODULES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
-MODULES += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+MODULES = (
+    *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
+    *("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+)
 
 
 def make(folder: Path) -> None:

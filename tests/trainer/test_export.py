@@ -1,22 +1,25 @@
 import multiprocessing
 import os
 import signal
+from functools import partial
+from pathlib import Path
+from typing import Never
 
 import pytest
+from tests.trainer.conftest import Kit
 
 from koboshi_tools import KoboshiError, hash_file
-from koboshi_trainer.export import MANIFEST, ExportManifest, export
+from koboshi_trainer.export import MANIFEST, ExportManifest, Quantise, export
 from koboshi_trainer.gguf.read import read_gguf
-from typing import Never
 
 
 @pytest.fixture
-def parts(tmp_path, kit):
+def parts(tmp_path: Path, kit: Kit) -> tuple[Path, Path, Path]:
     master = kit.write_tiny_model(tmp_path / "tiny.gguf", "llama")
     return master, kit.write_random_adapter(tmp_path / "adapter", read_gguf(master), size=0.1), tmp_path / "out"
 
 
-def test_three_files_name_what_they_were_made_from(parts, kit) -> None:
+def test_three_files_name_what_they_were_made_from(parts: tuple[Path, Path, Path], kit: Kit) -> None:
     master, adapter, out = parts
     manifest = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1")
     assert sorted(path.name for path in out.iterdir()) == [
@@ -32,36 +35,36 @@ def test_three_files_name_what_they_were_made_from(parts, kit) -> None:
     assert ExportManifest.model_validate_json((out / MANIFEST).read_bytes()) == manifest
 
 
-def test_a_finished_export_is_not_made_again(parts, kit) -> None:
+def test_a_finished_export_is_not_made_again(parts: tuple[Path, Path, Path], kit: Kit) -> None:
     master, adapter, out = parts
-    stages = []
-    arguments = {"quantise": kit.quantise_q8_0, "run_id": "r1", "on_stage": stages.append}
-    first = export(master, adapter, out, **arguments)
-    assert export(master, adapter, out, **arguments) == first
+    stages: list[str] = []
+    make = partial(export, master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1", on_stage=stages.append)
+    first = make()
+    assert make() == first
     assert stages == ["f16", "q8_0", "adapter"]
 
 
-def test_a_damaged_file_is_made_again_and_nothing_else(parts, kit) -> None:
+def test_a_damaged_file_is_made_again_and_nothing_else(parts: tuple[Path, Path, Path], kit: Kit) -> None:
     master, adapter, out = parts
     first = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1")
     (out / "model.q8_0.gguf").write_bytes(b"GGUF")
-    stages = []
+    stages: list[str] = []
     again = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1", on_stage=stages.append)
     assert stages == ["q8_0"]
     assert again == first
 
 
-def test_another_adapter_makes_everything_again(parts, kit) -> None:
+def test_another_adapter_makes_everything_again(parts: tuple[Path, Path, Path], kit: Kit) -> None:
     master, adapter, out = parts
     first = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1")
     kit.write_random_adapter(adapter, read_gguf(master), size=0.2, seed=9)
-    stages = []
+    stages: list[str] = []
     again = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1", on_stage=stages.append)
     assert stages == ["f16", "q8_0", "adapter"]
     assert again.stage("f16").file_hash != first.stage("f16").file_hash
 
 
-def test_what_a_killed_export_left_half_written_is_removed(parts, kit) -> None:
+def test_what_a_killed_export_left_half_written_is_removed(parts: tuple[Path, Path, Path], kit: Kit) -> None:
     master, adapter, out = parts
     out.mkdir()
     (out / ".tmp-model.f16.gguf-0a1b").write_bytes(b"half")
@@ -69,10 +72,10 @@ def test_what_a_killed_export_left_half_written_is_removed(parts, kit) -> None:
     assert not list(out.glob(".tmp-*"))
 
 
-def test_a_quantisation_that_fails_leaves_no_part_of_a_file(parts) -> None:
+def test_a_quantisation_that_fails_leaves_no_part_of_a_file(parts: tuple[Path, Path, Path]) -> None:
     master, adapter, out = parts
 
-    def fail(source, target) -> Never:
+    def fail(source: Path, target: Path) -> Never:
         target.write_bytes(source.read_bytes()[:1000])
         raise KoboshiError("no room")
 
@@ -81,15 +84,19 @@ def test_a_quantisation_that_fails_leaves_no_part_of_a_file(parts) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["export.json", "model.f16.gguf"]
 
 
-def test_a_quantisation_that_writes_less_than_it_should_is_refused(parts) -> None:
+def test_a_quantisation_that_writes_less_than_it_should_is_refused(parts: tuple[Path, Path, Path]) -> None:
     master, adapter, out = parts
+
+    def cut(source: Path, target: Path) -> None:
+        target.write_bytes(b"GGUF")
+
     with pytest.raises(KoboshiError):
-        export(master, adapter, out, quantise=lambda source, target: target.write_bytes(b"GGUF"), run_id="r1")
+        export(master, adapter, out, quantise=cut, run_id="r1")
     assert not (out / "model.q8_0.gguf").exists()
 
 
-def _export_and_die(master, adapter, out, quantise, stage) -> None:
-    def die_at(name) -> None:
+def _export_and_die(master: Path, adapter: Path, out: Path, quantise: Quantise, stage: str) -> None:
+    def die_at(name: str) -> None:
         if name == stage:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -97,14 +104,16 @@ def _export_and_die(master, adapter, out, quantise, stage) -> None:
 
 
 @pytest.mark.parametrize("stage", ["f16", "q8_0", "adapter"])
-def test_an_export_that_was_killed_goes_on_where_it_stopped(stage, parts, kit) -> None:
+def test_an_export_that_was_killed_goes_on_where_it_stopped(
+    stage: str, parts: tuple[Path, Path, Path], kit: Kit
+) -> None:
     master, adapter, out = parts
     arguments = (master, adapter, out, kit.quantise_q8_0, stage)
     process = multiprocessing.get_context("fork").Process(target=_export_and_die, args=arguments)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    stages = []
+    stages: list[str] = []
     manifest = export(master, adapter, out, quantise=kit.quantise_q8_0, run_id="r1", on_stage=stages.append)
     assert stages == ["f16", "q8_0", "adapter"][["f16", "q8_0", "adapter"].index(stage) :]
     assert all(hash_file(out / made.file) == made.file_hash for made in manifest.stages)

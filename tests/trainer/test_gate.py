@@ -1,5 +1,7 @@
 """What a gate accepts, and each reason for which it refuses."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,26 +11,27 @@ from koboshi_runtime.statistics import TaskResult, ToolUse
 from koboshi_tools import UsageError
 from koboshi_trainer.gate.judge import judge_gate
 from koboshi_trainer.gate.reasons import explain
-from koboshi_trainer.gate.values import GateBudget, ReasonCode
+from koboshi_trainer.gate.values import GateBudget, GateVerdict, ReasonCode
 from koboshi_trainer.pairs import compare
 
 BUDGET = GateBudget(grant_id="g1", alpha=0.01)
 LABELS = {"+": OutcomeLabel.SUCCESS, "-": OutcomeLabel.FAILURE, "?": OutcomeLabel.UNKNOWN}
 
 
-def side(labels: str, **fields) -> list[TaskResult]:
+def side(labels: str, *, seed: int = 0, **fields: Any) -> list[TaskResult]:
     """One result a letter: `+` succeeded, `-` failed, `?` unknown."""
-    seed = fields.pop("seed", 0)
     return [TaskResult(f"t{i:04}", seed, LABELS[label], **fields) for i, label in enumerate(labels)]
 
 
-def two_sides(wins: int, losses: int, both: int = 100, neither: int = 100, **fields) -> tuple[list, list]:
+def two_sides(
+    wins: int, losses: int, both: int = 100, neither: int = 100, **fields: Any
+) -> tuple[list[TaskResult], list[TaskResult]]:
     current = "-" * wins + "+" * losses + "+" * both + "-" * neither
     candidate = "+" * wins + "-" * losses + "+" * both + "-" * neither
     return side(current, **fields), side(candidate, **fields)
 
 
-def codes(verdict) -> set[ReasonCode]:
+def codes(verdict: GateVerdict) -> set[ReasonCode]:
     return {reason.code for reason in verdict.reasons}
 
 
@@ -38,6 +41,7 @@ def test_clearly_better_candidate_is_accepted_with_its_numbers() -> None:
     assert verdict.reasons == ()
     assert (verdict.tasks, verdict.wins, verdict.losses, verdict.ties) == (280, 60, 20, 200)
     assert verdict.p_value < verdict.alpha == 0.01
+    assert verdict.difference is not None
     assert verdict.difference == pytest.approx(40 / 280)
     assert verdict.ci95.low < verdict.difference < verdict.ci95.high
     assert (verdict.current_rate, verdict.candidate_rate) == (120 / 280, 160 / 280)
@@ -57,6 +61,7 @@ def test_ties_are_refused() -> None:
 def test_unproved_gain_is_refused_and_says_how_many_more_tasks_would_prove_it() -> None:
     verdict = judge_gate(*two_sides(45, 30), BUDGET)
     assert codes(verdict) == {ReasonCode.NOT_PROVED}
+    assert verdict.more_tasks is not None
     times = 1 + verdict.more_tasks // verdict.tasks
     assert judge_gate(*two_sides(45 * times, 30 * times, 100 * times, 100 * times), BUDGET).accepted
 
@@ -74,7 +79,7 @@ def test_no_results_at_all_are_refused() -> None:
 
 
 @pytest.mark.parametrize("crashed", ["current", "candidate"])
-def test_crash_of_one_evaluation_is_refused(crashed) -> None:
+def test_crash_of_one_evaluation_is_refused(crashed: str) -> None:
     current, candidate = two_sides(60, 20)
     sides = (current[:-1], candidate) if crashed == "current" else (current, candidate[:-1])
     verdict = judge_gate(*sides, BUDGET)
@@ -160,6 +165,7 @@ def test_tool_with_too_little_evidence_is_refused_and_says_how_many_more_tasks()
     rename = [TaskResult(f"x{r.task_id}", 0, r.outcome, r.tools) for side_ in few for r in side_]
     verdict = judge_gate(gain[0] + rename[:22], gain[1] + rename[22:], BUDGET)
     assert codes(verdict) == {ReasonCode.TOOL_NOT_PROVED}
+    assert verdict.more_tasks is not None
     assert verdict.more_tasks > 100
 
 
@@ -190,6 +196,7 @@ def test_more_invalid_calls_are_refused() -> None:
 def test_equal_and_few_invalid_calls_hold() -> None:
     verdict = judge_gate(*two_sides(60, 20, calls_begun=20, invalid_calls=1), BUDGET)
     assert verdict.accepted
+    assert verdict.invalid_calls.upper_bound is not None
     assert 0 < verdict.invalid_calls.upper_bound < 0.05
 
 
@@ -198,6 +205,7 @@ def test_too_few_calls_prove_no_validity() -> None:
     rename = [TaskResult(f"x{r.task_id}", 0, r.outcome, calls_begun=1) for side_ in calling for r in side_]
     verdict = judge_gate(plain[0] + rename[:10], plain[1] + rename[10:], BUDGET)
     assert codes(verdict) == {ReasonCode.INVALID_CALLS_NOT_PROVED}
+    assert verdict.more_tasks is not None
     assert verdict.more_tasks > 0
 
 
@@ -223,7 +231,9 @@ def test_explanation_begins_with_the_judgement_and_names_each_reason() -> None:
 
 
 @given(st.integers(0, 80), st.integers(0, 80), st.integers(0, 60), st.integers(0, 60), st.integers(1, 2), st.booleans())
-def test_never_accepted_when_wins_do_not_outnumber_losses(wins, losses, both, neither, seeds, tools) -> None:
+def test_never_accepted_when_wins_do_not_outnumber_losses(
+    wins: int, losses: int, both: int, neither: int, seeds: int, tools: bool
+) -> None:
     losses += max(0, wins - losses)
     uses = (ToolUse("sql", 1),) if tools else ()
     sides = [two_sides(wins, losses, both, neither, seed=seed, tools=uses) for seed in range(seeds)]

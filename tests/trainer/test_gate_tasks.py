@@ -1,16 +1,20 @@
 """Gate tasks rotate, were never trained on, and are as many as the proof needs."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from koboshi_runtime.ids import prompt_hash
 from koboshi_runtime.tasks import Task
 from koboshi_tools import UsageError
-from koboshi_trainer.gate.tasks import choose_gate_tasks, granted_tasks, plan_tasks
+from koboshi_trainer.gate.tasks import GateChoice, choose_gate_tasks, granted_tasks, plan_tasks
 
 POOL = [Task(id=f"w-{number}", prompt=f"What is {number} + {number}?", checker=None) for number in range(60)]
 
 
-def choose(needed: int, last_used: dict[str, int] | None = None, trained: tuple[str, ...] = (), pool=POOL):
+def choose(
+    needed: int, last_used: dict[str, int] | None = None, trained: tuple[str, ...] = (), pool: Sequence[Task] = POOL
+) -> GateChoice:
     hashes = [prompt_hash(prompt) for prompt in trained]
     return choose_gate_tasks(pool, needed, last_used=last_used or {}, trained_prompts=hashes)
 

@@ -11,6 +11,7 @@ import pytest
 from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.interchange.importing import import_runs
 from koboshi_runtime.interchange.reading import read_runs
+from koboshi_runtime.records import Split
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.store import Store
 from koboshi_trainer.dataset import DatasetError, DatasetSettings
@@ -19,7 +20,7 @@ from koboshi_trainer.stages import build
 
 _TOOL = {"type": "function", "function": {"name": "stock", "parameters": {"type": "object", "properties": {}}}}
 _CALL = {"id": "a", "type": "function", "function": {"name": "stock", "arguments": "{}"}}
-_SHOP = [
+_SHOP: list[dict[str, Any]] = [
     {"role": "system", "content": "Keep a shop."},
     {"role": "user", "content": "Hi"},
     {"role": "assistant", "content": "Hello."},
@@ -34,7 +35,7 @@ def _home(folder: Path, *records: dict[str, Any]) -> Home:
     home, path = open_home(path=folder / "home"), folder / "runs.jsonl"
     path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
     with closing(Store.open(home.traces)) as store:
-        store.assign_splits([(text, "train") for text in ("Hi", "Lamps?")])  # type: ignore[list-item]
+        store.assign_splits([(text, Split.TRAIN) for text in ("Hi", "Lamps?")])
         import_runs(store, read_runs(path).runs, source="openai runs.jsonl", project="shop")
     return home
 

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from tests.trainer.conftest import Kit
 from tests.trainer.lab_bench import EXPERIMENT, open_lab, run_lab, write_experiment
 
 from koboshi_runtime.trust import UntrustedError
@@ -20,7 +20,7 @@ SMALL = EXPERIMENT.replace("seeds = [0, 1]", "seeds = [0]")
 
 
 @pytest.mark.slow
-def test_experiment_is_made_once_and_reported(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_experiment_is_made_once_and_reported(tmp_path: Path, kit: Kit) -> None:
     file = write_experiment(tmp_path / "e", kit, text=SMALL)
     lab = open_lab(file)
     titles = [step.title for step in lab.missing()]
@@ -49,7 +49,7 @@ def test_experiment_is_made_once_and_reported(tmp_path: Path, kit: SimpleNamespa
 
 
 @pytest.mark.slow
-def test_changed_input_remakes_what_stands_behind_it_and_nothing_else(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_changed_input_remakes_what_stands_behind_it_and_nothing_else(tmp_path: Path, kit: Kit) -> None:
     file = write_experiment(tmp_path / "e", kit, text=SMALL)
     run_lab(open_lab(file), tmp_path)
     file.write_text(SMALL.replace("tasks = 6", "tasks = 5"), encoding="utf-8")
@@ -66,7 +66,7 @@ def test_changed_input_remakes_what_stands_behind_it_and_nothing_else(tmp_path: 
 
 
 @pytest.mark.slow
-def test_seeds_of_the_chain_have_a_seeded_model_and_a_pool_each(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_seeds_of_the_chain_have_a_seeded_model_and_a_pool_each(tmp_path: Path, kit: Kit) -> None:
     text = EXPERIMENT.replace("seeds = [0, 1]", 'seeds = [0, 1]\nseeds_of = "chain"')
     lab = open_lab(write_experiment(tmp_path / "e", kit, text=text))
     titles = [step.title for step in lab.missing()]
@@ -96,7 +96,7 @@ def test_steps_that_were_there_already_say_nothing_of_the_time_left() -> None:
     assert screen.seconds_left(0.0) == pytest.approx(50.0, abs=5.0)
 
 
-def test_report_says_what_lacks_and_what_is_older(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_report_says_what_lacks_and_what_is_older(tmp_path: Path, kit: Kit) -> None:
     file = write_experiment(tmp_path / "e", kit, text=SMALL)
     lab = open_lab(file)
     lab.results.mkdir()
@@ -112,7 +112,7 @@ def test_report_says_what_lacks_and_what_is_older(tmp_path: Path, kit: SimpleNam
     assert row.invalid_call_rate == pytest.approx(0.1)
 
 
-def test_report_command_draws_what_it_tells(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_report_command_draws_what_it_tells(tmp_path: Path, kit: Kit) -> None:
     file = write_experiment(tmp_path / "e", kit, text=SMALL)
     results = file.with_suffix("")
     results.mkdir()
@@ -127,7 +127,7 @@ def test_report_command_draws_what_it_tells(tmp_path: Path, kit: SimpleNamespace
     assert isinstance(empty.exception, KoboshiError)
 
 
-def test_log_entry_is_written_once_and_replaced_where_it_stands(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_log_entry_is_written_once_and_replaced_where_it_stands(tmp_path: Path, kit: Kit) -> None:
     file = write_experiment(tmp_path / "e", kit, text=SMALL)
     report = make_report(open_lab(file).recipe.place.experiment, read_all(tmp_path))
     log = tmp_path / "log.md"
@@ -147,7 +147,7 @@ def test_damaged_result_is_refused_by_its_name(tmp_path: Path) -> None:
         read_all(tmp_path)
 
 
-def test_data_that_was_not_given_is_named(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_data_that_was_not_given_is_named(tmp_path: Path, kit: Kit) -> None:
     text = SMALL.replace('{ file = "test.jsonl" }', '{ gsm8k = "data:gsm8k/test.jsonl" }')
     file = write_experiment(tmp_path / "e", kit, text=text)
     done = CliRunner().invoke(lab_command, ["run", str(file), "--plan", "--work", str(tmp_path / "work")])
@@ -155,7 +155,7 @@ def test_data_that_was_not_given_is_named(tmp_path: Path, kit: SimpleNamespace) 
     assert done.exception.hint == "Pass --data gsm8k=DIR."
 
 
-def test_project_that_nobody_agreed_to_is_not_copied(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_project_that_nobody_agreed_to_is_not_copied(tmp_path: Path, kit: Kit) -> None:
     file = write_experiment(tmp_path / "e", kit, text=SMALL)
     tools = tmp_path / "e" / "project" / "tools"
     tools.mkdir()

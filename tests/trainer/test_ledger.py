@@ -9,19 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koboshi_tools import KoboshiError, RefusedError, UsageError
-from koboshi_trainer.gate.ledger import ERROR_BUDGET, Grant, Ledger, allowance
+from koboshi_trainer.gate.ledger import Grant, Ledger, Spent, allowance
+from koboshi_trainer.gate.values import ERROR_BUDGET
 
 FIRST = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
 NIGHT = timedelta(days=1)
 
 
 @pytest.fixture
-def ledger(tmp_path) -> Ledger:
+def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "gate-ledger.jsonl")
 
 
-def grant(ledger: Ledger, at: datetime = FIRST, **fields) -> Grant:
-    return ledger.grant(at, current="sha256:a", candidate="sha256:b", **fields)
+def grant(ledger: Ledger, at: datetime = FIRST, *, tasks: tuple[str, ...] = ()) -> Grant:
+    return ledger.grant(at, current="sha256:a", candidate="sha256:b", tasks=tasks)
 
 
 def granted_in_memory(times: list[datetime]) -> list[Grant]:
@@ -34,29 +35,31 @@ def granted_in_memory(times: list[datetime]) -> list[Grant]:
     return grants
 
 
-def test_grant_equals_the_offer_and_is_spent_without_a_verdict(ledger) -> None:
+def test_grant_equals_the_offer_and_is_spent_without_a_verdict(ledger: Ledger) -> None:
     offered = ledger.offer(FIRST)
     assert grant(ledger).alpha == offered > 0.005
     assert ledger.offer(FIRST) < offered
     assert [entry.kind for entry in ledger.entries()] == ["grant"]
 
 
-def test_offer_leaves_no_file(ledger, tmp_path) -> None:
+def test_offer_leaves_no_file(ledger: Ledger, tmp_path: Path) -> None:
     ledger.offer(FIRST)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verdict_is_recorded_once_for_a_known_grant(ledger) -> None:
+def test_verdict_is_recorded_once_for_a_known_grant(ledger: Ledger) -> None:
     known = grant(ledger).grant_id
     ledger.spend(known, FIRST, accepted=True, p_value=0.001, verdict_hash="sha256:c")
-    assert ledger.entries()[1].accepted
+    spent = ledger.entries()[1]
+    assert isinstance(spent, Spent)
+    assert spent.accepted
     with pytest.raises(UsageError, match="verdict already"):
         ledger.spend(known, FIRST, accepted=True, p_value=0.001, verdict_hash="sha256:c")
     with pytest.raises(UsageError, match="no grant 'other'"):
         ledger.spend("other", FIRST, accepted=True, p_value=0.001, verdict_hash="sha256:c")
 
 
-def test_gate_that_was_cut_off_finds_its_grant_that_night_and_no_other(ledger) -> None:
+def test_gate_that_was_cut_off_finds_its_grant_that_night_and_no_other(ledger: Ledger) -> None:
     models = {"current": "sha256:a", "candidate": "sha256:b"}
     assert ledger.unfinished(FIRST, **models) is None
     known = grant(ledger, tasks=("t",))
@@ -67,7 +70,7 @@ def test_gate_that_was_cut_off_finds_its_grant_that_night_and_no_other(ledger) -
     assert ledger.unfinished(FIRST, **models) is None
 
 
-def test_promotion_earns_nothing_back(ledger) -> None:
+def test_promotion_earns_nothing_back(ledger: Ledger) -> None:
     known = grant(ledger)
     before = ledger.offer(FIRST + NIGHT)
     ledger.spend(known.grant_id, FIRST, accepted=True, p_value=0.0, verdict_hash="sha256:c")
@@ -81,7 +84,7 @@ def test_thirty_nights_all_get_an_alpha_and_stay_within_the_budget() -> None:
 
 
 @given(st.lists(st.floats(-40 * 24, 40 * 24), min_size=1, max_size=120))
-def test_no_thirty_days_exceed_the_budget_however_the_clock_jumps(hours) -> None:
+def test_no_thirty_days_exceed_the_budget_however_the_clock_jumps(hours: list[float]) -> None:
     at = FIRST
     times = [at := at + timedelta(hours=hour) for hour in hours]
     grants = granted_in_memory(times)
@@ -90,28 +93,28 @@ def test_no_thirty_days_exceed_the_budget_however_the_clock_jumps(hours) -> None
         assert sum(within) <= ERROR_BUDGET + 1e-12
 
 
-def test_second_gate_of_a_night_draws_on_the_pool_alone(ledger) -> None:
+def test_second_gate_of_a_night_draws_on_the_pool_alone(ledger: Ledger) -> None:
     grant(ledger)
     second = grant(ledger, FIRST + timedelta(hours=1))
     assert second.nightly == 0
     assert 0 < second.pooled < 0.003
 
 
-def test_what_was_granted_thirty_days_ago_comes_back(ledger) -> None:
+def test_what_was_granted_thirty_days_ago_comes_back(ledger: Ledger) -> None:
     first = grant(ledger)
     assert ledger.offer(FIRST + 30 * NIGHT) == pytest.approx(first.alpha)
 
 
-def test_spent_budget_is_refused_with_the_way_out(ledger) -> None:
+def test_spent_budget_is_refused_with_the_way_out(ledger: Ledger) -> None:
     while ledger.offer(FIRST) >= 1e-9:
         grant(ledger)
     with pytest.raises(RefusedError, match="is spent") as caught:
         grant(ledger)
-    assert "thirty days" in caught.value.hint
+    assert "thirty days" in (caught.value.hint or "")
     assert sum(one.alpha for one in ledger.grants()) <= ERROR_BUDGET
 
 
-def test_line_cut_off_by_power_loss_is_removed_by_the_next_grant(ledger, tmp_path) -> None:
+def test_line_cut_off_by_power_loss_is_removed_by_the_next_grant(ledger: Ledger, tmp_path: Path) -> None:
     grant(ledger)
     path = tmp_path / "gate-ledger.jsonl"
     whole = path.read_bytes()
@@ -122,7 +125,7 @@ def test_line_cut_off_by_power_loss_is_removed_by_the_next_grant(ledger, tmp_pat
     assert len(ledger.grants()) == 2
 
 
-def test_line_that_cannot_be_read_stops_all_granting(ledger, tmp_path) -> None:
+def test_line_that_cannot_be_read_stops_all_granting(ledger: Ledger, tmp_path: Path) -> None:
     grant(ledger)
     path = tmp_path / "gate-ledger.jsonl"
     path.write_bytes(b"{}\n" + path.read_bytes())
@@ -130,7 +133,7 @@ def test_line_that_cannot_be_read_stops_all_granting(ledger, tmp_path) -> None:
         grant(ledger, FIRST + NIGHT)
 
 
-def test_file_is_private_and_only_grows(ledger, tmp_path) -> None:
+def test_file_is_private_and_only_grows(ledger: Ledger, tmp_path: Path) -> None:
     grant(ledger)
     path = tmp_path / "gate-ledger.jsonl"
     before = path.read_bytes()
@@ -139,13 +142,13 @@ def test_file_is_private_and_only_grows(ledger, tmp_path) -> None:
     assert path.read_bytes().startswith(before)
 
 
-def test_tasks_are_remembered_by_their_last_grant(ledger) -> None:
+def test_tasks_are_remembered_by_their_last_grant(ledger: Ledger) -> None:
     grant(ledger, tasks=("a", "b"))
     grant(ledger, FIRST + NIGHT, tasks=("b", "c"))
     assert ledger.last_used() == {"a": 0, "b": 1, "c": 1}
 
 
-def test_budget_above_the_promise_is_wrong_usage(tmp_path) -> None:
+def test_budget_above_the_promise_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"0\.2"):
         Ledger(tmp_path / "ledger", budget=0.2)
 
@@ -155,7 +158,7 @@ def _grant_many(path: Path) -> None:
         grant(Ledger(path))
 
 
-def test_concurrent_gates_never_share_an_alpha(tmp_path) -> None:
+def test_concurrent_gates_never_share_an_alpha(tmp_path: Path) -> None:
     path = tmp_path / "gate-ledger.jsonl"
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_grant_many, args=(path,)) for _ in range(2)]

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from types import MappingProxyType
 
 import gguf
@@ -6,6 +7,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from tests.trainer.conftest import Kit
 
 from koboshi_tools import KoboshiError, UsageError
 from koboshi_trainer.adapter import AdapterError, LoraDelta, read_adapter
@@ -16,11 +18,11 @@ from koboshi_trainer.weights import load_model
 
 
 @pytest.fixture
-def master(tmp_path, kit):
+def master(tmp_path: Path, kit: Kit) -> Path:
     return kit.write_tiny_model(tmp_path / "tiny.gguf", "llama")
 
 
-def test_a_zero_lora_gives_every_tensor_bit_for_bit(master, tmp_path, kit) -> None:
+def test_a_zero_lora_gives_every_tensor_bit_for_bit(master: Path, tmp_path: Path, kit: Kit) -> None:
     file = read_gguf(master)
     adapter = read_adapter(kit.write_random_adapter(tmp_path / "adapter", file, size=0.0), file)
     assert len(adapter) == 14
@@ -28,7 +30,7 @@ def test_a_zero_lora_gives_every_tensor_bit_for_bit(master, tmp_path, kit) -> No
     assert same_tensors(master, tmp_path / "out.gguf")
 
 
-def test_the_master_s_keys_are_kept_byte_for_byte_with_ours_behind(master, tmp_path) -> None:
+def test_the_master_s_keys_are_kept_byte_for_byte_with_ours_behind(master: Path, tmp_path: Path) -> None:
     merge(master, {}, tmp_path / "out.gguf", keys={"koboshi.run_id": "r"})
     before, after = read_gguf(master), read_gguf(tmp_path / "out.gguf")
     assert b"".join(after.pairs.values()).startswith(b"".join(before.pairs.values()))
@@ -36,7 +38,7 @@ def test_the_master_s_keys_are_kept_byte_for_byte_with_ours_behind(master, tmp_p
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3"])
-def test_the_merged_weights_are_what_peft_itself_merges(architecture, tmp_path, kit) -> None:
+def test_the_merged_weights_are_what_peft_itself_merges(architecture: str, tmp_path: Path, kit: Kit) -> None:
     master = kit.write_tiny_model(tmp_path / "tiny.gguf", architecture)
     model = peft.get_peft_model(
         load_model(master), peft.LoraConfig(r=4, lora_alpha=12, target_modules="all-linear", init_lora_weights=False)
@@ -51,7 +53,7 @@ def test_the_merged_weights_are_what_peft_itself_merges(architecture, tmp_path, 
         assert torch.allclose(weight, wanted[name], rtol=1e-3, atol=1e-4)
 
 
-def test_all_of_a_small_update_arrives_in_f16(master, tmp_path, kit) -> None:
+def test_all_of_a_small_update_arrives_in_f16(master: Path, tmp_path: Path, kit: Kit) -> None:
     file = read_gguf(master)
     adapter = read_adapter(kit.write_random_adapter(tmp_path / "adapter", file, size=0.01), file)
     merge(master, adapter, tmp_path / "out.gguf", keys={})
@@ -61,7 +63,7 @@ def test_all_of_a_small_update_arrives_in_f16(master, tmp_path, kit) -> None:
     assert set(kept.by_layer) == {0, 1}
 
 
-def test_an_update_that_did_not_arrive_is_measured_as_lost(master, tmp_path, kit) -> None:
+def test_an_update_that_did_not_arrive_is_measured_as_lost(master: Path, tmp_path: Path, kit: Kit) -> None:
     file = read_gguf(master)
     adapter = read_adapter(kit.write_random_adapter(tmp_path / "adapter", file, size=0.1), file)
     without = {name: delta for name, delta in adapter.items() if name != "blk.1.ffn_up.weight"}
@@ -70,7 +72,7 @@ def test_an_update_that_did_not_arrive_is_measured_as_lost(master, tmp_path, kit
     assert (kept.worst, kept.worst_tensor) == (0.0, "blk.1.ffn_up.weight")
 
 
-def test_a_small_update_is_lost_on_the_grid_that_the_master_came_from(tmp_path) -> None:
+def test_a_small_update_is_lost_on_the_grid_that_the_master_came_from(tmp_path: Path) -> None:
     """The same-grid trap: why a quantised file is a leaf and never a parent."""
     kinds = gguf.GGMLQuantizationType
     generator = np.random.default_rng(0)
@@ -80,7 +82,7 @@ def test_a_small_update_is_lost_on_the_grid_that_the_master_came_from(tmp_path) 
         np.float32
     )
 
-    def kept(kind):
+    def kept(kind: gguf.GGMLQuantizationType) -> float:
         back = gguf.dequantize(gguf.quantize(weight + update, kind), kind)
         return float((update * (back - weight)).sum() / (update * update).sum())
 
@@ -88,14 +90,14 @@ def test_a_small_update_is_lost_on_the_grid_that_the_master_came_from(tmp_path) 
     assert kept(kinds.Q8_0) > 0.95
 
 
-def test_merging_onto_a_quantised_file_is_refused(master, tmp_path, kit) -> None:
+def test_merging_onto_a_quantised_file_is_refused(master: Path, tmp_path: Path, kit: Kit) -> None:
     kit.quantise_q8_0(master, tmp_path / "q.gguf")
     adapter = {"blk.0.attn_q.weight": LoraDelta(np.zeros((1, 64), np.float32), np.zeros((128, 1), np.float32), 1.0)}
     with pytest.raises(UsageError, match="Q8_0"):
         merge(tmp_path / "q.gguf", adapter, tmp_path / "out.gguf", keys={})
 
 
-def test_a_sum_that_f16_cannot_hold_is_refused_and_leaves_nothing(master, tmp_path) -> None:
+def test_a_sum_that_f16_cannot_hold_is_refused_and_leaves_nothing(master: Path, tmp_path: Path) -> None:
     huge = MappingProxyType(
         {"blk.0.ffn_up.weight": LoraDelta(np.full((1, 64), 1e3, np.float32), np.full((96, 1), 1e3, np.float32), 1.0)}
     )
@@ -105,7 +107,9 @@ def test_a_sum_that_f16_cannot_hold_is_refused_and_leaves_nothing(master, tmp_pa
 
 
 @pytest.mark.parametrize("change", [{"use_dora": True}, {"bias": "all"}, {"rank_pattern": {"x": 2}}, {"r": 0}])
-def test_an_adapter_that_is_not_plain_lora_is_refused(change, master, tmp_path, kit) -> None:
+def test_an_adapter_that_is_not_plain_lora_is_refused(
+    change: dict[str, object], master: Path, tmp_path: Path, kit: Kit
+) -> None:
     file = read_gguf(master)
     folder = kit.write_random_adapter(tmp_path / "adapter", file, size=0.1)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -114,14 +118,14 @@ def test_an_adapter_that_is_not_plain_lora_is_refused(change, master, tmp_path, 
         read_adapter(folder, file)
 
 
-def test_an_adapter_of_another_model_is_refused(master, tmp_path, kit) -> None:
+def test_an_adapter_of_another_model_is_refused(master: Path, tmp_path: Path, kit: Kit) -> None:
     other = read_gguf(kit.write_tiny_model(tmp_path / "other.gguf", "qwen2"))
     folder = kit.write_random_adapter(tmp_path / "adapter", other, size=0.1)
     with pytest.raises(KoboshiError, match="_proj"):
         read_adapter(folder, read_gguf(master))
 
 
-def test_half_a_pair_is_refused(master, tmp_path, kit) -> None:
+def test_half_a_pair_is_refused(master: Path, tmp_path: Path, kit: Kit) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = kit.write_random_adapter(tmp_path / "adapter", read_gguf(master), size=0.1)
@@ -132,6 +136,6 @@ def test_half_a_pair_is_refused(master, tmp_path, kit) -> None:
         read_adapter(folder, read_gguf(master))
 
 
-def test_read_tensor_gives_the_shape_of_the_header(master) -> None:
+def test_read_tensor_gives_the_shape_of_the_header(master: Path) -> None:
     file = read_gguf(master)
     assert read_tensor(file, file.tensors["blk.0.attn_k.weight"]).shape == (64, 64)

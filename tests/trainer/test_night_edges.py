@@ -99,7 +99,12 @@ def test_how_long_a_night_takes_is_known_from_the_last_one_that_trained(workshop
     store = workshop.store
     assert expected_s(store, 1000) is None
     done = run_night(workshop, PLAN).model_copy(update={"kind": Kind.REFUSED})
-    learnt = {"rows": {"success": 80, "failure": 20}, "method": "nat", "failure_classes": {}, "tools": {}}
+    learnt: dict[str, object] = {
+        "rows": {"success": 80, "failure": 20},
+        "method": "nat",
+        "failure_classes": {},
+        "tools": {},
+    }
     learnt |= {"demonstrations": 0, "left_out": {}, "optimizer_steps": 1, "tokens": 1, "losses": ()}
     learnt |= {"held_out_before": {}, "held_out_after": {}}
     cost = done.cost.model_copy(update={"seconds": {"fit": 7200.0, "gate": 3600.0}})

@@ -1,8 +1,10 @@
 """F10 and F11 on the model that koboshi ships with."""
 
 import random
+from pathlib import Path
 
 import pytest
+from tests.trainer.conftest import Kit
 
 from koboshi_runtime.llama import Vocabulary, load_vocabulary, start_backend
 from koboshi_trainer.adapter import read_adapter
@@ -36,25 +38,25 @@ _TRAJECTORY = (
 )
 
 
-def _vocabulary(path):
+def _vocabulary(path: Path) -> Vocabulary:
     start_backend()
     return Vocabulary(load_vocabulary(path))
 
 
-def _trajectory(index):
+def _trajectory(index: int) -> str:
     a, b, c = 40 + index, 2 + index % 7, 1 + index % 5
     return _TRAJECTORY.format(a=a, b=b, c=c, d=a - b * c)
 
 
 @pytest.fixture(scope="module")
-def master(smollm2_gguf, tmp_path_factory):
+def master(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("smollm2") / "master.gguf"
     make_master(smollm2_gguf, path)
     return path
 
 
 @pytest.mark.parametrize("size", [0.0, 0.02], ids=["zero LoRA", "random LoRA"])
-def test_the_exported_files_are_the_trained_model(size, master, tmp_path, kit) -> None:
+def test_the_exported_files_are_the_trained_model(size: float, master: Path, tmp_path: Path, kit: Kit) -> None:
     model = read_gguf(master)
     adapter = kit.write_random_adapter(tmp_path / "adapter", model, size=size)
     manifest = export(master, adapter, tmp_path / "out", quantise=kit.quantise_q8_0, run_id="r")
@@ -79,7 +81,9 @@ def test_the_exported_files_are_the_trained_model(size, master, tmp_path, kit) -
     assert report.files[0].equal is (True if size == 0 else None)
 
 
-def test_a_small_update_survives_in_q8_0_and_not_on_the_source_s_own_grid(smollm2_gguf, master, tmp_path, kit) -> None:
+def test_a_small_update_survives_in_q8_0_and_not_on_the_source_s_own_grid(
+    smollm2_gguf: Path, master: Path, tmp_path: Path, kit: Kit
+) -> None:
     model = read_gguf(master)
     adapter = kit.write_random_adapter(tmp_path / "adapter", model, size=0.005)
     export(master, adapter, tmp_path / "out", quantise=kit.quantise_q8_0, run_id="r")
@@ -88,7 +92,7 @@ def test_a_small_update_survives_in_q8_0_and_not_on_the_source_s_own_grid(smollm
     assert measure_kept(master, updates, smollm2_gguf).total == pytest.approx(0, abs=0.01)
 
 
-def _string(generator):
+def _string(generator: random.Random) -> str:
     kind = generator.randrange(10)
     if kind == 0:
         return generator.choice(" -=_#\n") * generator.randrange(1, 200)
@@ -102,7 +106,9 @@ def _string(generator):
     return "".join(generator.choice(generator.choice(alphabets)) for _ in range(generator.randrange(1, 60)))
 
 
-def test_the_exported_file_tokenises_as_the_base_does(smollm2_gguf, master, tmp_path, kit) -> None:
+def test_the_exported_file_tokenises_as_the_base_does(
+    smollm2_gguf: Path, master: Path, tmp_path: Path, kit: Kit
+) -> None:
     adapter = kit.write_random_adapter(tmp_path / "adapter", read_gguf(master), size=0.0)
     manifest = export(master, adapter, tmp_path / "out", quantise=kit.quantise_q8_0, run_id="r")
     generator = random.Random(10)

@@ -1,10 +1,10 @@
 """The speed measurement: its formula counts what torch counts, and a side's epoch is what it says."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.trainer.conftest import Kit
 from torch.utils.flop_counter import FlopCounterMode
 
 from koboshi_tools import KoboshiError
@@ -18,7 +18,7 @@ def _rows(count: int, length: int) -> list[TokenRow]:
     return [TokenRow((), row, tuple(at >= length // 2 for at in range(length))) for row in ids]
 
 
-def test_formula_counts_the_products_that_torch_counts(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_formula_counts_the_products_that_torch_counts(tmp_path: Path, kit: Kit) -> None:
     model = load_model(kit.write_tiny_model(tmp_path / "m.gguf", "llama"))
     ids = [(7 * at) % 300 + 3 for at in range(32)]
     row = TokenRow((), tuple(ids), (False, *[True] * 31))
@@ -34,7 +34,7 @@ def test_formula_counts_the_products_that_torch_counts(tmp_path: Path, kit: Simp
     assert counter.get_total_flops() == pytest.approx(expected, rel=1e-9)
 
 
-def test_attainable_rate_falls_with_longer_rows(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_attainable_rate_falls_with_longer_rows(tmp_path: Path, kit: Kit) -> None:
     model = load_model(kit.write_tiny_model(tmp_path / "m.gguf", "llama"))
     short, long = (operations(model, _rows(1, length), r=8) / length for length in (32, 192))
     assert long > short
@@ -43,7 +43,7 @@ def test_attainable_rate_falls_with_longer_rows(tmp_path: Path, kit: SimpleNames
 
 
 @pytest.mark.slow
-def test_a_side_trains_every_row_once_in_a_process_of_its_own(tmp_path: Path, kit: SimpleNamespace) -> None:
+def test_a_side_trains_every_row_once_in_a_process_of_its_own(tmp_path: Path, kit: Kit) -> None:
     master, rows = kit.write_tiny_model(tmp_path / "m.gguf", "llama"), _rows(24, 32)
     found = measure_side("koboshi", master, rows, SpeedSettings(batch_rows=8, threads=1))
     assert (found.tokens, found.learnt_tokens, found.optimizer_steps) == (24 * 32, 24 * 16, 3)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from tests.trainer.conftest import Kit
 
 from koboshi_policies import Policy, PolicyLayer
 from koboshi_runtime.home import Home, open_home
@@ -73,7 +73,7 @@ def test_build_of_the_same_runs_is_the_same_dataset(home: Home) -> None:
 
 @pytest.mark.slow
 def test_demonstrations_become_a_measured_export_that_a_second_call_leaves_alone(
-    home: Home, tmp_path: Path, kit: SimpleNamespace
+    home: Home, tmp_path: Path, kit: Kit
 ) -> None:
     base = kit.write_tiny_model(tmp_path / "base.gguf", "llama")
     settings = DatasetSettings(held_out_share=0.3, longest=4096)

@@ -38,7 +38,7 @@ def test_no_discordant_pair_proves_nothing() -> None:
 
 
 @given(st.lists(st.lists(st.integers(-1, 1), min_size=3, max_size=3), min_size=1, max_size=8))
-def test_p_value_is_the_share_of_all_sign_assignments_that_reach_the_total(rows) -> None:
+def test_p_value_is_the_share_of_all_sign_assignments_that_reach_the_total(rows: list[list[int]]) -> None:
     differences = np.array(rows, dtype=np.int64)
     totals = differences.sum(axis=1)
     reached = [np.dot(signs, np.abs(totals)) >= totals.sum() for signs in product((-1, 1), repeat=len(totals))]
@@ -105,7 +105,7 @@ def test_tasks_to_exclude_is_about_enough_and_none_where_the_loss_is_there() -> 
 
 @pytest.mark.parametrize("alpha", [0.00067, 0.008, 0.05])
 @pytest.mark.parametrize("share", [0.15, 0.25, 0.35])
-def test_as_many_tasks_as_asked_for_reach_the_power(alpha, share) -> None:
+def test_as_many_tasks_as_asked_for_reach_the_power(alpha: float, share: float) -> None:
     tasks = tasks_needed(0.1, share, alpha=alpha, power=0.8)
     rng = np.random.default_rng(3)
     counts = rng.multinomial(tasks, [(share + 0.1) / 2, (share - 0.1) / 2, 1 - share], size=2000)

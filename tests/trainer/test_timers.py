@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_the_line_of_cron_gives_its_words_to_the_shell_unchanged(tmp_path: Path)
     # As cron does before it calls the shell.
     command = command.replace("\\%", "%")
     shown = tmp_path / "shown"
-    replaced = command.replace(str(Path(os.sys.executable).with_name("koboshi")), f"python3 {tmp_path}/show.py")
+    replaced = command.replace(str(Path(sys.executable).with_name("koboshi")), f"python3 {tmp_path}/show.py")
     (tmp_path / "show.py").write_text(
         f"import os, sys; open({str(shown)!r}, 'w').write(repr([os.environ['KOBOSHI_HOME'], *sys.argv[1:]]))",
         encoding="utf-8",

@@ -96,7 +96,7 @@ def test_zsh_and_fish_get_scripts_of_their_own(shell: str, mark: str) -> None:
     assert mark in CliRunner().invoke(main, ["completion", shell]).stdout
 
 
-def _names(parameter: click.Parameter) -> click.ParamType | None:
+def _names(parameter: click.Parameter) -> click.ParamType[str] | None:
     called = (parameter.metavar or (parameter.name or "").upper()).strip("[]")
     if called in {"RUN", "RUNS"}:
         return RUN

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+from rich.style import Style
 from tests.runtime.store_samples import OK, header, label, record, reply
 from tests.runtime.tui.driving import Driven, drive
 
@@ -47,7 +48,8 @@ def test_doubt_shows_in_underlines_and_words_and_not_only_in_colour() -> None:
     pieces = {0: b"It", 1: b" is", 2: b" 7", 3: b" or", 4: b" 8"}
     shown = reply_text(_reply([1.0, 0.95, 0.7, 0.3, 0.05], "It is 7 or 8"), pieces, STYLES)
     assert shown.plain.startswith("It is 7 or 8")
-    styles = {shown.plain[span.start : span.end]: span.style for span in shown.spans if span.end <= 12}
+    spans = [(shown.plain[span.start : span.end], span.style) for span in shown.spans if span.end <= 12]
+    styles = {text: style for text, style in spans if isinstance(style, Style)}
     assert styles[" 7"].italic
     assert styles[" or"].underline
     assert styles[" 8"].reverse

@@ -14,6 +14,7 @@ from tests.runtime.tui.driving import Driven, drive, looking_at
 from koboshi_policies import Answer
 from koboshi_runtime.approvals import approvals, question
 from koboshi_runtime.home import open_home
+from koboshi_runtime.night_sign import AtWork
 from koboshi_runtime.store import Store
 from koboshi_runtime.store.owner import this_process
 from koboshi_runtime.store.rows import JobRow, JobStatus
@@ -21,11 +22,11 @@ from koboshi_runtime.tui.look import Changes
 from koboshi_runtime.tui.nights_view import NIGHT, success_by_night, summary
 from koboshi_runtime.tui.plot import Drawn, bar, curve
 from koboshi_runtime.tui.theme import DARK, palette_of
+from koboshi_tools import Frozen
 from koboshi_trainer.fit_values import FitReport
 from koboshi_trainer.gate.values import GateVerdict, Reason, ToolRow
 from koboshi_trainer.morning.report import Cost, Kind, Learnt, Morning
 from koboshi_trainer.night import readiness
-from koboshi_trainer.night.place import AtWork
 
 STYLES = palette_of(DARK)
 
@@ -179,7 +180,7 @@ def test_the_interface_needs_no_model_no_torch_and_no_more_than_it_shows() -> No
 
 def test_what_the_nights_show_is_what_the_trainer_stores() -> None:
     """The runtime must not import the trainer, so the words that it reads in a night's record are held here."""
-    read = {
+    read: dict[type[Frozen], set[str]] = {
         Morning: {"kind", "candidate", "reasons", "hint", "learnt", "verdict", "cost"},
         Learnt: {"losses", "rows", "held_out_before", "held_out_after"},
         FitReport: {"losses", "label_mix", "held_out_before", "held_out_after"},
