@@ -117,15 +117,15 @@ def test_server_chats_runs_labels_and_nights_at_once(tmp_path: Path) -> None:
     place = with_nights(make_place(tmp_path, write_tiny_model(tmp_path / "base.gguf", "llama")))
     with serving(place.home, place.project) as server:
         hammer = Hammer(server)
-        struck = [
-            hammer.strike_with("ask", hammer.ask),
-            hammer.strike_with("ask too", hammer.ask),
-            hammer.strike_with("run", hammer.run),
-        ]
-        struck += [hammer.strike_with("chat", hammer.chat), hammer.strike_with("chat too", hammer.chat)]
-        struck += [hammer.strike_with("label", hammer.label)]
-        struck += [hammer.strike_with("night", hammer.night), hammer.strike_with("night too", hammer.night)]
-        for thread in struck:
+        blows = {
+            "ask": hammer.ask,
+            "run": hammer.run,
+            "chat": hammer.chat,
+            "label": hammer.label,
+            "night": hammer.night,
+        }
+        twice = {f"{name} too": blows[name] for name in ("ask", "chat", "night")}
+        for thread in [hammer.strike_with(name, blow) for name, blow in (blows | twice).items()]:
             thread.join()
         print(json.dumps(hammer.done), json.dumps(hammer.nights))
         assert hammer.failed == []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from koboshi_policies import Policy, PolicyLayer
+from koboshi_runtime.checkers import NumberChecker
 from koboshi_runtime.packs import Demonstration, DemoTurn, load_pack
 from koboshi_runtime.project import Project
 from koboshi_runtime.records import OutcomeLabel, Purpose, Split
@@ -92,7 +93,9 @@ def test_rollouts_at_another_temperature_are_other_runs(tmp_path: Path) -> None:
 
 def test_only_tasks_that_nobody_solved_are_tried_again_and_more_freely(tmp_path: Path) -> None:
     store, tasks = Store.open(tmp_path / "traces.db"), _tasks(2)
-    right = f"The answer is {tasks[0].checker.answer}."
+    checker = tasks[0].checker
+    assert isinstance(checker, NumberChecker)
+    right = f"The answer is {checker.answer}."
     tries = Tries(samples=1, temperature=0.8, retries=2, retry_temperature=0.9)
     seen: list[tuple[int, int]] = []
     runner = _runner(tmp_path, store, [right, "no", "no", "no"])
