@@ -161,7 +161,7 @@ def test_a_conversation_that_ends_with_a_call_is_closed_by_its_outcome(serve: Op
 LEAVER = """
 import asyncio, sys
 from pathlib import Path
-from koboshi_runtime.conversation import Asked, Manner
+from koboshi_runtime.conversation.messages import Asked, Manner
 from koboshi_runtime.conversation.turn import Records, answer
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.store import Store
