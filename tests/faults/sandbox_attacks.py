@@ -276,11 +276,12 @@ for pid in (W['pid'], os.getppid()):
 import resource
 tried(resource.prlimit, W['pid'], resource.RLIMIT_NOFILE, (3, 3))
 """
+    before = os.getpriority(os.PRIO_PROCESS, os.getpid())
     result = world.python(_EACH + program)
     traced = [line for line in result.output.splitlines() if line.startswith("((") and line != "((-1, -1), -1)"]
     priority = os.getpriority(os.PRIO_PROCESS, os.getpid())
-    if traced or priority != 0:
-        return f"traced {traced}, priority {priority}"
+    if traced or priority != before:
+        return f"traced {traced}, priority {before} to {priority}"
     return _leaked(world, result)
 
 
