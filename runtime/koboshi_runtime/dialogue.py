@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from . import prompt
-from .conversation.messages import Asked, CallOutput, Manner, Message, PromptWriter, Said, Told
+from .conversation.messages import Asked, CallOutput, Manner, Message, PromptWriter, Said, Told, as_prefix
 from .interchange.conversation import conversation_of
 from .live import LiveRun, RunPlan
 from .model import Model, Piece
@@ -33,7 +33,7 @@ class Dialogue:
         writer = PromptWriter(model, Manner(system=plan.system, tools=plan.offered, condition=plan.header.condition))
         await writer.write(list(_messages(remarks)))
         await writer.close()
-        return _joined(writer.segments)
+        return as_prefix(writer.segments)
 
     async def take(self, live: LiveRun) -> None:
         """Go on from a run that has ended."""
@@ -43,7 +43,7 @@ class Dialogue:
         closing = prompt.between_turns(profile) if answered else _closed(live)
         behind = [*live.pending, await live.segment(SegmentKind.PREFIX, closing)]
         before = Segment(kind=SegmentKind.PREFIX, ids=tuple(live.context), text="".join(live.texts))
-        self.said, self.run_id, self.model_hash = _joined([before, *behind]), live.run_id, live.model.info.model_hash
+        self.said, self.run_id, self.model_hash = as_prefix([before, *behind]), live.run_id, live.model.info.model_hash
 
 
 def _runs(store: Store, run_id: str | None) -> list[Trajectory]:
@@ -64,11 +64,6 @@ def _messages(remarks: Sequence[Remark]) -> Iterator[Message]:
         if remark.calls:
             outputs = ((made.call.name, made.result.output if made.result else "") for made in remark.calls)
             yield Told(results=tuple(CallOutput(tool=tool, output=output) for tool, output in outputs))
-
-
-def _joined(segments: Sequence[Segment]) -> Segment:
-    ids = tuple(token for segment in segments for token in segment.ids)
-    return Segment(kind=SegmentKind.PREFIX, ids=ids, text="".join(segment.text for segment in segments))
 
 
 def _closed(live: LiveRun) -> tuple[Piece, ...]:

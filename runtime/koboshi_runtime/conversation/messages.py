@@ -150,10 +150,10 @@ class PromptWriter:
             return tuple(self.segments[self.fresh :])
         asked = max(place for place, segment in enumerate(self.segments) if segment.kind is SegmentKind.USER)
         # Behind the question stands what others made of it, where a run begins in the middle of a conversation.
-        before = self.segments[:asked]
-        prefix = Segment(
-            kind=SegmentKind.PREFIX,
-            ids=tuple(token for segment in before for token in segment.ids),
-            text="".join(segment.text for segment in before),
-        )
-        return (prefix, *self.segments[asked:])
+        return (as_prefix(self.segments[:asked]), *self.segments[asked:])
+
+
+def as_prefix(segments: Sequence[Segment]) -> Segment:
+    """Return segments as the one prefix of a run that goes on from them."""
+    ids = tuple(token for segment in segments for token in segment.ids)
+    return Segment(kind=SegmentKind.PREFIX, ids=ids, text="".join(segment.text for segment in segments))
