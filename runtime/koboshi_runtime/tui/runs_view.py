@@ -202,10 +202,10 @@ class RunsView(View):
 
     @work(exclusive=True, group="preview")
     async def _preview(self) -> None:
-        row = self._here()
+        # Noted before it is read: a run that cannot be read is told of once, not at every change of the list.
+        row = self._previewed = self._here()
         run = await ask(self, look_of(self).store.trajectory, row.run_id) if row else None
         if run is not None or row is None:
-            self._previewed = row
             self.query_one("#preview-text", Static).update(overview(run, palette(self)) if run else "")
 
     def _here(self) -> RunRow | None:
