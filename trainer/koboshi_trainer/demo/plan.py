@@ -1,7 +1,7 @@
 """The sizes of the demo: how much is shown, played, trained and measured, in one place.
 
-The standard plan stays under twenty minutes on two cores after installation; `quick` only walks the path and proves
-nothing. Equal plans and seeds give the same demo.
+The standard plan is sized for less than twenty minutes on two quiet cores after installation; `quick` only walks the
+path and proves nothing. Equal plans and seeds give the same demo.
 """
 
 from collections.abc import Mapping
