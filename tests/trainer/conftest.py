@@ -177,7 +177,7 @@ def quantise_q8_0(source: Path, target: Path) -> None:
 
 
 class Kit:
-    """The functions of this file, because test folders are not packages."""
+    """The functions of this file as one value, for tests that use several of them."""
 
     write_tiny_model = staticmethod(write_tiny_model)
     write_random_adapter = staticmethod(write_random_adapter)
