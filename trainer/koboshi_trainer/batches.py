@@ -14,7 +14,7 @@ from .rows import TokenRow
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Rows behind one prefix, computed together: the prefix once, then every row's ids."""
+    """Rows behind one prefix, computed together: the prefix once, then every row's ids, a twin's behind its row's."""
 
     prefix_ids: tuple[int, ...]
     rows: tuple[TokenRow, ...]
@@ -23,6 +23,12 @@ class MicroBatch:
     def tokens(self) -> int:
         """Positions that are really computed."""
         return len(self.prefix_ids) + sum(len(row.ids) for row in self.rows)
+
+    @property
+    def own(self) -> tuple[bool, ...]:
+        """For each row, whether it is learnt for itself and is nobody's twin."""
+        twins = {id(row.twin) for row in self.rows}
+        return tuple(id(row) not in twins for row in self.rows)
 
 
 OptimizerBatch = tuple[MicroBatch, ...]
@@ -52,7 +58,7 @@ def plan_epoch(
 
 
 def micro_batches(rows: Sequence[TokenRow], *, max_tokens: int) -> list[MicroBatch]:
-    """Lay `rows` out by prefix, longest first, at most `max_tokens` positions together."""
+    """Lay `rows` and their twins out by prefix, longest first, at most `max_tokens` positions together."""
     by_prefix: dict[tuple[int, ...], list[TokenRow]] = {}
     for row in rows:
         by_prefix.setdefault(row.prefix_ids, []).append(row)
@@ -67,11 +73,13 @@ def _parts(rows: list[TokenRow], *, room: int) -> list[list[TokenRow]]:
     parts: list[list[TokenRow]] = []
     used = 0
     for row in rows:
-        if not parts or used + len(row.ids) > room:
+        together = [row, row.twin] if row.twin is not None else [row]
+        length = sum(len(one.ids) for one in together)
+        if not parts or used + length > room:
             parts.append([])
             used = 0
-        parts[-1].append(row)
-        used += len(row.ids)
+        parts[-1].extend(together)
+        used += length
     return parts
 
 

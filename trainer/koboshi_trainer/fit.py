@@ -168,7 +168,9 @@ def _optimizer_step(job: _Job, optimizer: torch.optim.Optimizer, batch: Optimize
     state.losses.append(loss)
     state.gradient_norms.append(norm)
     state.tokens += row_tokens(batch)
-    state.learnt_tokens += sum(row.learnt for micro in batch for row in micro.rows)
+    state.learnt_tokens += sum(
+        row.learnt for micro in batch for row, own in zip(micro.rows, micro.own, strict=True) if own
+    )
 
 
 @torch.no_grad()
@@ -265,7 +267,11 @@ def _update_norm(adapter: lora.Adapter) -> float:
 
 def _fit_hash(rows: Sequence[TokenRow], settings: FitSettings, base: str, held_out: HeldOut) -> str:
     def plain(some: Sequence[TokenRow]) -> list[Any]:
-        return [[row.prefix_ids, row.ids, row.learn, row.weight, row.label, row.group] for row in some]
+        return [
+            [row.prefix_ids, row.ids, row.learn, row.weight, row.label, row.group]
+            + ([plain([row.twin])] if row.twin is not None else [])
+            for row in some
+        ]
 
     held = {name: plain(some) for name, some in held_out.items()}
     return hash_value([plain(rows), settings.identity(), base, held])

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from koboshi_tools import Frozen
 
@@ -22,8 +22,9 @@ class FitSettings(Frozen):
     """How to train; `optimizer_steps` or `max_tokens` (of rows, prefixes counted) end the fit instead of `epochs`.
 
     `dtype` auto takes whichever of bf16 and fp32 multiplies faster here. `micro_tokens` bounds the positions computed
-    together, and so the memory: about 1.4 GB for each 1,000 of a 135M model. With `preference` the loss is that instead
-    of the cross-entropy of the learnt ids.
+    together, and so the memory: about 1.4 GB for each 1,000 of a 135M model. `contrast` is the weight of the loss that
+    tells a run's condition from the run (`contrast`), beside the cross-entropy of the learnt ids; with `preference` the
+    loss is that instead.
     """
 
     r: int = Field(default=32, ge=1)
@@ -46,10 +47,20 @@ class FitSettings(Frozen):
     evaluate_every: int | None = Field(default=None, ge=1, description="optimizer steps; None: only before and after")
     patience: int | None = Field(default=None, ge=1, description="evaluations without a better held-out loss")
     preference: PreferenceSettings | None = None
+    contrast: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_loss(self) -> Self:
+        if self.preference is not None and self.contrast:
+            raise ValueError("give either preference or contrast: a preference knows no conditions")
+        return self
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells fits apart; without a preference, what it was before there were any."""
-        return self.model_dump(mode="json", exclude=None if self.preference else {"preference"})
+        """Return what tells fits apart; without what came later (preference, contrast), what it was before."""
+        later = {"preference", "contrast"}
+        return self.model_dump(mode="json", exclude=later) | self.model_dump(
+            mode="json", include=later, exclude_defaults=True
+        )
 
 
 @dataclass(frozen=True, slots=True)

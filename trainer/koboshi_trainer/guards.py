@@ -7,6 +7,7 @@ pairs of one held-out task, beside those of length and plain log-probability, wh
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from . import lora
 from .auroc import Auroc, Scored, paired_auroc
 from .batches import MicroBatch, micro_batches
 from .fit_values import FitSettings
-from .loss import learnt_loss, row_sums, targets_of
+from .loss import row_sums, targets_of
 from .methods import FAILURE, SUCCESS
 from .rows import Example, TokenRow, token_row
 from .shared_prefix import body_hidden, set_attention, use_shared_prefix
@@ -55,34 +56,61 @@ def measure_guards(
     attention = use_shared_prefix(model)
     adapter = lora.attach(model, r=settings.r, alpha=settings.alpha, seed=settings.seed)
     try:
-        with torch.no_grad():
-            with adapter.off():
-                before = {name: _row_losses(model, some, settings) for name, some in rows.items()}
-            adapter.load(state)
-            after = {name: _row_losses(model, some, settings) for name, some in rows.items()}
-            kl, agreement = _distance(model, adapter, rows[SUCCESS], settings)
+        adapter.load(state)
+        read = {name: _read(model, adapter, some, settings) for name, some in rows.items()}
     finally:
         lora.detach(model, adapter)
         set_attention(model, attention)
+    after = {name: found.after for name, found in read.items()}
     return Guards(
         losses=_means(examples, after),
-        losses_before=_means(examples, before),
-        kl=kl,
-        agreement=agreement,
+        losses_before=_means(examples, {name: found.before for name, found in read.items()}),
+        kl=read[SUCCESS].kl,
+        agreement=read[SUCCESS].agreement,
         contrast_weight=weight,
         auroc=_aurocs(examples, after, weight),
     )
 
 
-def _row_losses(model: Any, rows: Sequence[TokenRow], settings: FitSettings) -> list[tuple[float, int]]:
-    """Return each row's summed loss and learnt ids, in the order of `rows`."""
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Each row's summed loss and learnt ids before and after, in the order of the rows, and how far the two are."""
+
+    before: list[tuple[float, int]]
+    after: list[tuple[float, int]]
+    kl: float
+    agreement: float
+
+
+@torch.no_grad()
+def _read(model: Any, adapter: lora.Adapter, rows: Sequence[TokenRow], settings: FitSettings) -> _Read:
     head = model.get_output_embeddings().weight
-    found: dict[int, tuple[float, int]] = {}
+    found: dict[int, tuple[float, float]] = {}
+    divergence, same, count = 0.0, 0, 0
     for micro in micro_batches(rows, max_tokens=settings.micro_tokens):
-        _, losses = learnt_loss(body_hidden(model, micro), head, targets_of(micro))
-        sums = row_sums(losses, micro).tolist()
-        found |= {id(row): (loss, row.learnt) for row, loss in zip(micro.rows, sums, strict=True)}
-    return [found[id(row)] for row in rows]
+        after = _learnt_hidden(model, micro)
+        with adapter.off():
+            before = _learnt_hidden(model, micro)
+        ids, losses = targets_of(micro).ids[:, None], torch.empty(2, len(after))
+        for start in range(0, len(after), _SLICE):
+            part = slice(start, start + _SLICE)
+            old, new = (log_softmax((hidden[part] @ head.T).float(), dim=-1) for hidden in (before, after))
+            losses[:, part] = -torch.cat([logs.gather(1, ids[part]) for logs in (old, new)], dim=1).T
+            divergence += float((new.exp() * (new - old)).sum())
+            same += int((new.argmax(-1) == old.argmax(-1)).sum())
+        old_sums, new_sums = (row_sums(one, micro).tolist() for one in losses)
+        found |= {id(row): sums for row, sums in zip(micro.rows, zip(old_sums, new_sums, strict=True), strict=True)}
+        count += len(after)
+    return _Read(
+        before=[(found[id(row)][0], row.learnt) for row in rows],
+        after=[(found[id(row)][1], row.learnt) for row in rows],
+        kl=divergence / count,
+        agreement=same / count,
+    )
+
+
+def _learnt_hidden(model: Any, micro: MicroBatch) -> Tensor:
+    return body_hidden(model, micro).index_select(0, targets_of(micro).at)
 
 
 def _means(examples: Sequence[Example], losses: Mapping[str, Sequence[tuple[float, int]]]) -> dict[str, float]:
@@ -112,25 +140,3 @@ def _aurocs(
         "log-probability": of(right),
         "shortness": of([-float(count) for _, count in losses[SUCCESS]]),
     }
-
-
-def _distance(
-    model: Any, adapter: lora.Adapter, rows: Sequence[TokenRow], settings: FitSettings
-) -> tuple[float, float]:
-    head = model.get_output_embeddings().weight
-    divergence, same, count = 0.0, 0, 0
-    for micro in micro_batches(rows, max_tokens=settings.micro_tokens):
-        after = _learnt_hidden(model, micro)
-        with adapter.off():
-            before = _learnt_hidden(model, micro)
-        for start in range(0, len(after), _SLICE):
-            part = slice(start, start + _SLICE)
-            new, old = (log_softmax((hidden[part] @ head.T).float(), dim=-1) for hidden in (after, before))
-            divergence += float((new.exp() * (new - old)).sum())
-            same += int((new.argmax(-1) == old.argmax(-1)).sum())
-        count += len(after)
-    return divergence / count, same / count
-
-
-def _learnt_hidden(model: Any, micro: MicroBatch) -> Tensor:
-    return body_hidden(model, micro).index_select(0, targets_of(micro).at)

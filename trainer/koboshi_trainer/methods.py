@@ -8,7 +8,7 @@ the effect, and KTO, whose loss and not its condition tells the kinds apart. Dec
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from koboshi_runtime.records import OutcomeLabel
@@ -54,10 +54,15 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What `assign` needs besides method and examples."""
+    """What `assign` needs besides method and examples. With `twins` each own run has itself under the other condition.
+
+    The other condition of a success is the plain failure, that of any failure is success. Demonstrations have no twin:
+    what tells good runs from bad ones must not be who wrote them.
+    """
 
     weights: Weights = field(default_factory=Weights)
     conditions: Conditions = field(default_factory=Conditions)
+    twins: bool = False
     seed: int = 0
 
 
@@ -72,10 +77,18 @@ def assign(examples: Sequence[Example], method: Method, assignment: Assignment |
     used = [example for example in examples if method is not Method.SUCCESS or example.label is OutcomeLabel.SUCCESS]
     conditions = _conditions(used, method, assignment)
     return [
-        token_row(example, condition, weight=_weight(example, assignment.weights))
+        _row(example, condition, assignment)
         for example, condition in zip(used, conditions, strict=True)
         if _weight(example, assignment.weights) > 0
     ]
+
+
+def _row(example: Example, condition: str | None, assignment: Assignment) -> TokenRow:
+    weight = _weight(example, assignment.weights)
+    row = token_row(example, condition, weight=weight)
+    if not assignment.twins or example.demonstration:
+        return row
+    return replace(row, twin=token_row(example, FAILURE if condition == SUCCESS else SUCCESS, weight=weight))
 
 
 def _conditions(examples: Sequence[Example], method: Method, assignment: Assignment) -> list[str | None]:
@@ -113,7 +126,12 @@ def _weight(example: Example, weights: Weights) -> float:
 
 
 def loss_of(method: Method, settings: FitSettings) -> FitSettings:
-    """Return the settings of a fit by `method`: KTO brings its own loss, unless the settings name one already."""
+    """Return the settings of a fit by `method`: KTO brings its own loss, and a contrast needs conditions that differ.
+
+    What the settings name already stays, a contrast under a method without conditions apart.
+    """
+    if method not in {Method.NAT, Method.SHUFFLED}:
+        settings = settings.model_copy(update={"contrast": 0.0})
     if method is not Method.KTO or settings.preference is not None:
         return settings
     return settings.model_copy(update={"preference": PreferenceSettings()})

@@ -1,4 +1,4 @@
-"""What a fit makes smaller: the cross-entropy of the learnt ids, or a preference between runs."""
+"""What a fit makes smaller: the cross-entropy of the learnt ids, with or without a contrast, or a preference."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from .batches import MicroBatch, OptimizerBatch
+from .contrast import Contrast
 from .fit_values import FitSettings
 from .lora import Adapter
 from .loss import learnt_loss, targets_of
@@ -13,7 +14,7 @@ from .preference import Preference
 
 
 class Objective(Protocol):
-    """What a fit makes smaller. `Likelihood` is the usual one, `Preference` that of the rivals."""
+    """What a fit makes smaller. `Likelihood` is the usual one, `Contrast` ours, `Preference` that of the rivals."""
 
     def begin(self, batch: OptimizerBatch) -> float:
         """Take up an optimizer batch, and return what its losses are divided by."""
@@ -39,6 +40,8 @@ class Likelihood:
 
 def objective_of(model: Any, adapter: Adapter, plan: Sequence[OptimizerBatch], settings: FitSettings) -> Objective:
     """Return the objective that the settings name; `adapter` must not have learnt yet."""
+    if settings.contrast:
+        return Contrast(plan, settings.contrast)
     if settings.preference is None:
         return Likelihood()
     return Preference(model, adapter, plan, settings.preference, max_tokens=settings.micro_tokens)

@@ -80,8 +80,9 @@ class Example(Frozen):
 class TokenRow:
     """Ids with their mask: `prefix_ids` is context only; of `ids`, those with `learn` carry the loss, times `weight`.
 
-    `label` names the row's class in reports, `group` the task it belongs to. Raises ValueError if ids and mask differ
-    in length, if nothing is learnt, or if the first id is to be learnt, which nothing before it predicts.
+    `label` names the row's class in reports, `group` the task it belongs to. `twin` is the same run under the other
+    condition, which is computed beside it and only compared with. Raises ValueError if ids and mask differ in length,
+    if nothing is learnt, or if the first id is to be learnt, which nothing before it predicts.
     """
 
     prefix_ids: tuple[int, ...]
@@ -92,6 +93,7 @@ class TokenRow:
     label: str = ""
     group: str = ""
     run_id: str = ""
+    twin: "TokenRow | None" = None
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.learn):

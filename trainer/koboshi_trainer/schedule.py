@@ -45,7 +45,13 @@ def plan_fit(rows: Sequence[TokenRow], settings: FitSettings) -> list[OptimizerB
 
 def _unshared(row: TokenRow) -> TokenRow:
     prefix = row.prefix_ids
-    return replace(row, prefix_ids=(), ids=prefix + row.ids, learn=(False,) * len(prefix) + row.learn)
+    return replace(
+        row,
+        prefix_ids=(),
+        ids=prefix + row.ids,
+        learn=(False,) * len(prefix) + row.learn,
+        twin=_unshared(row.twin) if row.twin is not None else None,
+    )
 
 
 def row_tokens(batch: OptimizerBatch) -> int:

@@ -7,7 +7,7 @@ the store and closes it before the long work begins.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from koboshi_runtime.home import Home
@@ -71,7 +71,8 @@ def fit_dataset(
 
     The report holds the label mix, the gradients, and the held-out loss by class before and after.
     """
-    rows = assign(dataset.train, plan.method, plan.assignment)
+    twins = plan.settings.contrast > 0
+    rows = assign(dataset.train, plan.method, replace(plan.assignment, twins=twins))
     return fit(
         load_model(master),
         rows,

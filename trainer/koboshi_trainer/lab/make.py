@@ -115,12 +115,13 @@ class Maker:
             pairs_first=own.pairs_first,
         )
         kept = keep(dataset.train, caps, seed=dataset.manifest.settings.seed).examples
+        assert arm.method is not None, f"arm {arm.name} is not trained"
         assignment = Assignment(
             weights=Weights(failure=own.failure_weight, demonstration=own.demonstration_weight),
             conditions=Conditions(classes=own.classes, fewest=own.fewest),
+            twins=loss_of(arm.method, own.settings).contrast > 0,
             seed=seed,
         )
-        assert arm.method is not None, f"arm {arm.name} is not trained"
         return assign([*kept, *self._replayed(own, len(kept), seed)], arm.method, assignment)
 
     def fit_settings(self, arm: Arm, seed: int) -> FitSettings:
