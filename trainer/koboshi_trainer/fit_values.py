@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from koboshi_tools import Frozen
+
+from .identity import LATER, identity
 
 
 class PreferenceSettings(Frozen):
@@ -47,7 +49,7 @@ class FitSettings(Frozen):
     evaluate_every: int | None = Field(default=None, ge=1, description="optimizer steps; None: only before and after")
     patience: int | None = Field(default=None, ge=1, description="evaluations without a better held-out loss")
     preference: PreferenceSettings | None = None
-    contrast: float = Field(default=0.0, ge=0)
+    contrast: Annotated[float, LATER] = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _one_loss(self) -> Self:
@@ -56,11 +58,9 @@ class FitSettings(Frozen):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells fits apart; without what came later (preference, contrast), what it was before."""
-        later = {"preference", "contrast"}
-        return self.model_dump(mode="json", exclude=later) | self.model_dump(
-            mode="json", include=later, exclude_defaults=True
-        )
+        """Return what tells fits apart; without a preference, what it was before there were any."""
+        told = identity(self)
+        return told if self.preference else {name: value for name, value in told.items() if name != "preference"}
 
 
 @dataclass(frozen=True, slots=True)

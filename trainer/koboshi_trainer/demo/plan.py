@@ -14,6 +14,7 @@ from koboshi_tools import hash_value
 from ..dataset import DatasetSettings
 from ..duplicates import Caps
 from ..fit_values import FitSettings
+from ..identity import identity
 from ..methods import Weights
 from ..tries import Tries
 
@@ -115,7 +116,7 @@ def plan_hash(plan: DemoPlan, pack: str, seed: int) -> str:
     """Return the hash that names a demo: its plan, its pack and its seed."""
     settings = {"dataset": plan.dataset, "seed_fit": plan.seed_fit, "loop_fit": plan.loop_fit}
     sizes = {name: value for name, value in asdict(plan).items() if name not in settings}
-    dumped = {name: value.model_dump(mode="json") for name, value in settings.items()}
+    dumped = {name: identity(value) for name, value in settings.items()}
     return hash_value({**sizes, **dumped, "pack": pack, "seed": seed})
 
 

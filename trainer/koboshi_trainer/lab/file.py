@@ -17,6 +17,7 @@ from koboshi_tools import Frozen, UsageError, hash_value
 
 from ..dataset import DatasetSettings
 from ..fit_values import FitSettings
+from ..identity import identity
 from ..methods import Method
 from ..tries import Tries
 
@@ -129,7 +130,8 @@ class ArmFit(Frozen):
     def identity(self) -> dict[str, Any]:
         """Return what tells fits apart; with the choices that came later at their defaults, what it was before them."""
         later = {"sure_share", "pairs_first"}
-        return self.model_dump(mode="json", exclude=later) | self.model_dump(include=later, exclude_defaults=True)
+        told = {name: value for name, value in identity(self).items() if name not in later}
+        return told | self.model_dump(include=later, exclude_defaults=True)
 
 
 class Arm(Frozen):
@@ -247,7 +249,7 @@ class Experiment(Frozen):
     @property
     def hash(self) -> str:
         """The hash of all that the file says, also of a part of it; keys that came later count where they are used."""
-        told = (self._whole or self).model_dump(mode="json")
+        told = identity(self._whole or self)
         if not self.pool.retries:
             told["pool"] = {key: value for key, value in told["pool"].items() if key not in _RETRYING}
         return hash_value(told)

@@ -14,6 +14,7 @@ from koboshi_runtime.tasks import Task
 from koboshi_tools import hash_value
 
 from ..dataset import DatasetSettings
+from ..identity import identity
 from .file import Arm, ArmFit, Decoding, Examination, arm_fit
 from .place import LabPlace
 from .sources import read_solved, read_tasks, solved_hash, tasks_hash, without
@@ -80,7 +81,7 @@ class Recipe:
                 self.place.project_key(experiment.project),
                 experiment.conditions,
                 solved_hash(self.solved),
-                experiment.seeded.fit.model_dump(mode="json"),
+                identity(experiment.seeded.fit),
             ]
         )
 
