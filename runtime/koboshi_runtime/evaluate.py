@@ -52,6 +52,7 @@ async def evaluate(
     *,
     seed: int = 0,
     temperature: float = 0.0,
+    guidance: float = 0.0,
     jobs: int | None = None,
     split: Split | None = None,
     allow_commands: bool = False,
@@ -68,6 +69,7 @@ async def evaluate(
         split=split,
         seed=seed,
         temperature=temperature,
+        guidance=guidance,
         jobs=min(jobs or session.model.info.parallel, session.model.info.parallel),
         check_settings=checks,
     )

@@ -88,11 +88,21 @@ class RunPlan:
         return int.from_bytes(digest.digest()[:6])
 
 
+@dataclass(frozen=True, slots=True)
+class Against:
+    """The ids to put in the place of those from `start` to `stop` of a prompt, to ask for a failure instead."""
+
+    start: int
+    stop: int
+    ids: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class LiveRun:
     """A run that goes on.
 
-    `context` are the ids decoded so far and `texts` what they say, `pending` the segments to be decoded next.
+    `context` are the ids decoded so far and `texts` what they say, `pending` the segments to be decoded next. `against`
+    is the user segment as it is under the failure condition, if replies are guided away from that.
     """
 
     run_id: str
@@ -103,6 +113,7 @@ class LiveRun:
     context: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     pending: list[Segment] = field(default_factory=list)
+    against: Against | None = None
     turn: TurnRecord | None = None
     parsed: ParsedReply | None = None
     checked: list[CallIntent] = field(default_factory=list)
@@ -128,6 +139,18 @@ class LiveRun:
         opening = plan.earlier or await self._beginning()
         asked = prompt.user_turn(header.profile, plan.system, plan.offered, header.prompt, header.condition)
         self.pending = [opening, await self.segment(SegmentKind.USER, asked)]
+        await self.oppose(self.pending)
+
+    async def oppose(self, segments: Sequence[Segment]) -> None:
+        """Make what guided replies are drawn away from; `segments` are those of the first prompt."""
+        header, plan = self.plan.header, self.plan
+        if not header.guidance:
+            return
+        at = next(place for place, one in enumerate(segments) if one.kind is SegmentKind.USER)
+        start = sum(len(one.ids) for one in segments[:at])
+        asked = prompt.user_turn(header.profile, plan.system, plan.offered, header.prompt, prompt.FAILURE)
+        ids = await self.model.tokenize(tuple(asked))
+        self.against = Against(start=start, stop=start + len(segments[at].ids), ids=ids)
 
     async def _beginning(self) -> Segment:
         header, plan = self.plan.header, self.plan
@@ -138,6 +161,13 @@ class LiveRun:
     def prompt_ids(self) -> tuple[int, ...]:
         """Return the whole prompt of the next turn."""
         return (*self.context, *(token for segment in self.pending for token in segment.ids))
+
+    def against_ids(self) -> tuple[int, ...]:
+        """Return the prompt of the next turn under the failure condition; empty for replies that are not guided."""
+        if self.against is None:
+            return ()
+        ids = self.prompt_ids()
+        return (*ids[: self.against.start], *self.against.ids, *ids[self.against.stop :])
 
     async def keep(self, turn: TurnRecord, parsed: ParsedReply) -> None:
         """Take over a turn: its segments, and its reply if that stays in the prompt, are context from now on."""
@@ -194,6 +224,7 @@ async def revive(run_id: str, plan: RunPlan, model: Model, store: Store, traject
     if not trajectory.turns:
         await live.open()
         return live
+    await live.oppose(trajectory.turns[0].segments)
     for turn in trajectory.turns:
         parsed = parse_reply(plan.header.profile, turn.reply.text, turn.reply.finish, plan.offered)
         await live.keep(turn, parsed)

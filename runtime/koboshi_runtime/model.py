@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from koboshi_tools import Frozen, ToolSpec
 
@@ -63,7 +63,8 @@ class Constraint(Frozen):
 class GenerateRequest(Frozen):
     """One turn to be written after `prompt_ids`. `temperature` 0 takes the likeliest token; `top_p` cuts the tail.
 
-    The first `prefix_tokens` ids begin other runs as well: a model may keep what it made of them.
+    The first `prefix_tokens` ids begin other runs as well: a model may keep what it made of them. With `guidance` the
+    reply is drawn away from what would follow `against_ids`, the same prompt under the other condition.
     """
 
     prompt_ids: tuple[int, ...]
@@ -76,6 +77,14 @@ class GenerateRequest(Frozen):
     constraint: Constraint | None = None
     run_id: str | None = None
     prefix_tokens: int = 0
+    guidance: float = Field(default=0.0, ge=0)
+    against_ids: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _guided_away_from_something(self) -> "GenerateRequest":
+        if bool(self.guidance) != bool(self.against_ids):
+            raise ValueError("guidance and against_ids belong together: give both or neither")
+        return self
 
 
 class Reply(Frozen):

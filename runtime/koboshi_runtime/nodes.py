@@ -95,6 +95,8 @@ def _request(live: LiveRun, step: int) -> GenerateRequest:
         constraint=live.plan.constraint,
         run_id=live.run_id,
         prefix_tokens=_shared_tokens(live),
+        guidance=header.guidance,
+        against_ids=live.against_ids(),
     )
 
 

@@ -140,8 +140,9 @@ class RunHeader(Frozen):
     """What is known of a run before its first turn.
 
     `tools` are the names of what was offered; `system` and `tool_specs` are what the model was told of it. `versions`
-    are the digests of those tools that have more than one version. `imported` names where a run was read from that no
-    model here made, `history` is what had been said before its prompt.
+    are the digests of those tools that have more than one version. `guidance` is how far its tokens were drawn away
+    from those of the failure condition. `imported` names where a run was read from that no model here made, `history`
+    is what had been said before its prompt.
     """
 
     prompt: str
@@ -155,6 +156,7 @@ class RunHeader(Frozen):
     seed: int
     temperature: float
     top_p: float = 1.0
+    guidance: float = 0.0
     task_id: str | None = None
     task: dict[str, Any] | None = None
     tools: tuple[str, ...] = ()

@@ -54,6 +54,8 @@ _LOST = "its scratch copy went with the process that made it, and it had begun t
 class RunSettings:
     """How runs are made. `condition` is used by models that know conditions; `jobs` None means as many as fit.
 
+    With `guidance` g each token is drawn from (1 + g) times the logits under success less g times those under failure.
+
     `watch` is told what happens in each run, as it happens; it must not wait for anything.
     """
 
@@ -62,6 +64,7 @@ class RunSettings:
     seed: int = 0
     temperature: float = 0.0
     top_p: float = 1.0
+    guidance: float = 0.0
     condition: str | None = prompt.SUCCESS
     jobs: int | None = None
     constrained: bool = True
@@ -111,6 +114,14 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.counts = CallCounts(self.store)
+        if self.settings.guidance and not (
+            self.model.info.profile.conditions and self.settings.condition == prompt.SUCCESS
+        ):
+            raise UsageError(
+                f"{self.model.info.name} cannot be guided: guidance draws away from the failure condition, which only "
+                "a model that was trained here knows, asked for a success",
+                hint="Leave guidance out, or name another model with --model.",
+            )
 
     async def run(
         self,
@@ -277,6 +288,7 @@ class Runner:
             seed=settings.seed,
             temperature=settings.temperature,
             top_p=settings.top_p,
+            guidance=settings.guidance,
             task_id=task.id,
             task=task.as_json(),
             tools=tuple(spec.name for spec in offered),

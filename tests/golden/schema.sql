@@ -29,7 +29,7 @@ CREATE TABLE runs (
   seed INTEGER NOT NULL, temperature REAL NOT NULL, top_p REAL NOT NULL, sample INTEGER NOT NULL,
   parent_run_id TEXT, demonstration INTEGER NOT NULL,
   end_reason TEXT, answer TEXT, error TEXT, ended_at TEXT
-, redacted INTEGER NOT NULL DEFAULT 0, imported TEXT, history TEXT);
+, redacted INTEGER NOT NULL DEFAULT 0, imported TEXT, history TEXT, guidance REAL NOT NULL DEFAULT 0);
 CREATE INDEX runs_by_purpose ON runs (purpose, prompt_hash);
 CREATE INDEX runs_by_task ON runs (task_id);
 CREATE INDEX runs_by_status ON runs (status);

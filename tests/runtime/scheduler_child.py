@@ -26,6 +26,12 @@ def writing(engine: Engine, text: str, most: int = 3) -> GenerateJob:
     return GenerateJob(request, engine.vocabulary, None, context_tokens=CONTEXT_TOKENS)
 
 
+def guided(engine: Engine, text: str, against: str, strength: float = 0.5, most: int = 6) -> GenerateJob:
+    prompt, other = (tuple(engine.vocabulary.tokenize(one)) for one in (text, against))
+    request = GenerateRequest(prompt_ids=prompt, max_tokens=most, guidance=strength, against_ids=other)
+    return GenerateJob(request, engine.vocabulary, None, context_tokens=CONTEXT_TOKENS)
+
+
 def run(scheduler: Scheduler) -> dict[int, Active]:
     ended: dict[int, Active] = {}
     for _ in range(MOST_STEPS):
@@ -120,6 +126,68 @@ def many_jobs(engine: Engine, scheduler: Scheduler) -> dict[str, Any]:
     return {"ended": sorted(run(scheduler))}
 
 
+def guided_reply(engine: Engine, scheduler: Scheduler) -> dict[str, Any]:
+    text, against = SHARED + "He was glad and", SHARED + "He was sad and"
+    scheduler.add(1, writing(engine, text, most=6))
+    plain = written(run(scheduler)[1])
+    found = {}
+    for name, other, strength in (("itself", text, 0.5), ("hardly", against, 1e-6), ("far", against, 3.0)):
+        scheduler.add(2, guided(engine, text, other, strength), "run")
+        found[name] = run(scheduler)[2]
+        scheduler.release("run")
+    common = len(engine.vocabulary.tokenize(SHARED + "He was"))
+    far = found["far"]
+    expected = _guided_by_hand(engine, text, against, written(far), 3.0)
+    return {
+        "plain": plain,
+        "expected": expected,
+        **{name: written(active) for name, active in found.items()},
+        "decoded": far.decoded_tokens,
+        "least": len(engine.vocabulary.tokenize(against)) - common,
+        "slots_left": sum(slot.run_id is not None for slot in scheduler._slots),
+    }
+
+
+def _guided_by_hand(engine: Engine, text: str, against: str, ids: list[int], strength: float) -> list[int]:
+    """Return the ids that a guided reply has to hold, from whole forward passes over both prompts and `ids`."""
+    import numpy as np
+
+    rows = []
+    for prompt in (text, against):
+        engine.forget(0, 0)
+        whole = [*engine.vocabulary.tokenize(prompt), *ids[:-1]]
+        wanted = [place >= len(whole) - len(ids) for place in range(len(whole))]
+        for start in range(0, len(whole), 64):
+            part = slice(start, start + 64)
+            made = engine.decode(whole[part], list(range(len(whole)))[part], [0] * len(whole[part]), wanted[part])
+            rows.append(made.copy())
+    right, wrong = np.concatenate(rows).reshape(2, len(ids), -1)
+    right, wrong = (part - np.log(np.exp(part).sum(-1, keepdims=True)) for part in (right, wrong))
+    likely = right >= right.max(-1, keepdims=True) + np.log(0.1)
+    return [int(at) for at in np.where(likely, (1 + strength) * right - strength * wrong, -np.inf).argmax(-1)]
+
+
+def guided_beside_others(engine: Engine, scheduler: Scheduler) -> dict[str, Any]:
+    for key in range(3):
+        scheduler.add(key, guided(engine, f"Number {key} is", f"The number {key} was"), f"run-{key}")
+        scheduler.add(key + 10, writing(engine, f"Letter {key} is"))
+    ended = run(scheduler)
+    scheduler.add(20, guided(engine, "Number 20 is", "The number 20 was", most=60))
+    scheduler.step()
+    scheduler.cancel(20)
+    return {"ended": sorted(ended), "lengths": [len(written(ended[key])) for key in range(3)], "busy": scheduler.busy}
+
+
+def guided_failure(engine: Engine, scheduler: Scheduler) -> dict[str, Any]:
+    job = guided(engine, "Once upon a time", "Twice upon a time")
+    assert job.shadow is not None
+    job.shadow.pending[-1] = NO_SUCH_ID
+    scheduler.add(1, job)
+    failed = run(scheduler)[1]
+    scheduler.add(2, writing(engine, "Once upon a time"))
+    return {"error": str(failed.error), "after": len(written(run(scheduler)[2])), "busy": scheduler.busy}
+
+
 CASES: tuple[Callable[[Engine, Scheduler], dict[str, Any]], ...] = (
     nothing_to_do,
     failed_decode,
@@ -129,6 +197,9 @@ CASES: tuple[Callable[[Engine, Scheduler], dict[str, Any]], ...] = (
     outlived_beginning,
     waiting_run,
     many_jobs,
+    guided_reply,
+    guided_beside_others,
+    guided_failure,
 )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from koboshi_runtime.worker.sampling import Choice, Rows, choose
+from koboshi_runtime.worker.sampling import Choice, Guide, Rows, choose
 
 LOGITS = np.array([[1.0, 0.5, -0.5, 2.0, -30.0, 0.0]], dtype=np.float32)
 MASK = np.array([True, True, False, False, True, True])
@@ -95,3 +95,44 @@ def test_a_token_behind_the_first_block_is_drawn_with_its_own_probability() -> N
     )
     share = sum(choice.token == 699 for choice in choices) / len(choices)
     assert share == pytest.approx(expected[699], abs=5 * 0.5 / 2000**0.5)
+
+
+AGAINST = np.array([3.0, 0.5, -0.5, 5.0, -30.0, -2.0], dtype=np.float32)
+
+
+def guided(
+    strength: float, *, temperature: float = 0.0, mask: NDArray[np.bool_] | None = None, seed: int = 0
+) -> Choice:
+    return choose(
+        Rows.of(LOGITS),
+        0,
+        mask=mask,
+        temperature=temperature,
+        top_p=1.0,
+        generator=np.random.default_rng(seed),
+        guide=Guide(AGAINST, strength),
+    )
+
+
+def test_guidance_goes_away_from_what_the_other_condition_makes_likely() -> None:
+    # Of the plausible tokens 0, 1, 3 and 5 it is the last that the other condition makes least likely.
+    assert [guided(strength).token for strength in (0.0, 0.1, 1.0)] == [3, 3, 5]
+
+
+def test_guidance_stays_among_plausible_tokens_and_within_the_mask() -> None:
+    assert guided(100.0).token == 5
+    masked = np.array([True, True, False, False, True, False])
+    # The likeliest allowed token is 0; token 4 is never plausible beside it.
+    assert guided(100.0, mask=masked).token == 1
+
+
+def test_behaviour_of_a_guided_draw_is_that_of_the_guided_distribution() -> None:
+    likely = np.isin(np.arange(6), [0, 1, 3, 5])
+    expected = softmax(np.where(likely, 1.5 * LOGITS[0] - 0.5 * AGAINST, -np.inf) / 0.7)
+    counts = np.zeros(6)
+    for seed in range(2_000):
+        choice = guided(0.5, temperature=0.7, seed=seed)
+        assert choice.behaviour_logprob == pytest.approx(np.log(expected[choice.token]), abs=1e-4)
+        assert choice.raw_logprob == pytest.approx(np.log(softmax(LOGITS[0]))[choice.token], abs=1e-4)
+        counts[choice.token] += 1
+    np.testing.assert_allclose(counts / 2_000, expected, atol=5 * 0.5 / 2_000**0.5)

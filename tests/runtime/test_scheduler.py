@@ -65,3 +65,30 @@ def test_a_run_that_waits_for_its_tools_keeps_its_slot_until_it_is_released(case
 
 def test_more_jobs_than_sequences_all_end(cases: dict[str, Any]) -> None:
     assert cases["many_jobs"]["ended"] == list(range(7))
+
+
+def test_a_guided_reply_is_drawn_from_both_prompts(cases: dict[str, Any]) -> None:
+    told = cases["guided_reply"]
+    assert told["itself"] == told["hardly"] == told["plain"]
+    assert told["far"] == told["expected"] != told["plain"]
+
+
+def test_a_shadow_copies_what_its_writer_decoded_and_gives_its_slot_back(cases: dict[str, Any]) -> None:
+    told = cases["guided_reply"]
+    # The prompt was in the cache. What is left is its last token, the shadow's own ending, and the reply, twice.
+    assert told["decoded"] <= 1 + told["least"] + 2 * len(told["far"])
+    assert told["slots_left"] == 0
+
+
+def test_guided_replies_and_others_share_two_slots_and_all_end(cases: dict[str, Any]) -> None:
+    told = cases["guided_beside_others"]
+    assert told["ended"] == [0, 1, 2, 10, 11, 12]
+    assert told["lengths"] == [6, 6, 6]
+    assert not told["busy"]
+
+
+def test_a_shadow_that_fails_ends_its_writer(cases: dict[str, Any]) -> None:
+    told = cases["guided_failure"]
+    assert "llama_decode" in told["error"]
+    assert told["after"] == 3
+    assert not told["busy"]

@@ -27,6 +27,7 @@ class RunKey(NamedTuple):
     sample: int
     seed: int
     temperature: float
+    guidance: float
     condition: str | None
     profile: str
     system: str
@@ -123,6 +124,7 @@ def key_of(runner: Runner, task: Task, sample: int) -> RunKey:
         sample=sample,
         seed=settings.seed,
         temperature=settings.temperature,
+        guidance=settings.guidance,
         condition=settings.condition if profile.conditions else None,
         profile=profile.model_dump_json(),
         system=runner.project.system_prompt,
@@ -160,6 +162,7 @@ def _key(header: RunHeader) -> RunKey:
         sample=header.sample,
         seed=header.seed,
         temperature=header.temperature,
+        guidance=header.guidance,
         condition=header.condition,
         profile=header.profile.model_dump_json(),
         system=header.system,

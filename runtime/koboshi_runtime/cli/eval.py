@@ -24,6 +24,13 @@ _EVERY_SECONDS = 5.0
 @click.option(
     "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 takes the likeliest token."
 )
+@click.option(
+    "--guidance",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Draw away from the failure condition; for models that were trained here, at twice the cost.",
+)
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Runs at once, default as many as the model takes.")
 @click.option("--policy", "files", multiple=True, type=click.Path(path_type=Path), help="A further policy file.")
 @click.option("--allow-command-checkers", "commands", is_flag=True, help="Let programs of the project judge.")
@@ -33,6 +40,7 @@ def eval_command(
     ref: str | None,
     seed: int,
     temperature: float,
+    guidance: float,
     jobs: int | None,
     files: tuple[Path, ...],
     commands: bool,
@@ -62,6 +70,7 @@ def eval_command(
                 tasks,
                 seed=seed,
                 temperature=temperature,
+                guidance=guidance,
                 jobs=jobs,
                 split=split_of_file(file),
                 allow_commands=commands,

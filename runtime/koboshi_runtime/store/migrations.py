@@ -309,7 +309,13 @@ def m010_overview(db: Database) -> None:
     _run_script(db, _OVERVIEW)
 
 
-SCHEMA_VERSION = 10
+@migrations()
+def m011_guidance(db: Database) -> None:
+    """Say of each run how far its tokens were drawn away from those of the failure condition."""
+    db.execute("ALTER TABLE runs ADD COLUMN guidance REAL NOT NULL DEFAULT 0")
+
+
+SCHEMA_VERSION = 11
 """The number of migrations: what `PRAGMA user_version` says of a file that this koboshi wrote."""
 
 

@@ -78,6 +78,7 @@ def _header(row: sqlite3.Row, versions: dict[str, str]) -> RunHeader:
         seed=row["seed"],
         temperature=row["temperature"],
         top_p=row["top_p"],
+        guidance=row["guidance"],
         task_id=unpack_optional(row["task_id"]),
         task=None if row["task"] is None else unpack_json(row["task"]),
         tools=tuple(unpack_json(row["tools"])),

@@ -92,6 +92,7 @@ def start_run(run_id: str, header: RunHeader, *, created_at: str | None = None) 
         "seed": header.seed,
         "temperature": header.temperature,
         "top_p": header.top_p,
+        "guidance": header.guidance,
         "sample": header.sample,
         "parent_run_id": header.parent_run_id,
         "demonstration": header.demonstration,

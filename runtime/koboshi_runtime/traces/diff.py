@@ -19,7 +19,7 @@ from .view import short_hash
 _CELL = 300
 """Characters of one line that are shown; the rest is in `traces show`."""
 
-_GIVEN = ("project", "purpose", "seed", "temperature", "top_p", "condition", "sample", "imported")
+_GIVEN = ("project", "purpose", "seed", "temperature", "top_p", "guidance", "condition", "sample", "imported")
 
 
 class DiffRow(Frozen):

@@ -58,7 +58,8 @@ def run_lines(trajectory: Trajectory, *, full: bool = False) -> list[str]:
     lines = [
         f"run {trajectory.run_id}  {trajectory.created_at}{_origin(header.imported)}",
         f"  {header.purpose} · {header.split} · {trajectory.outcome} · model {short_hash(header.model_hash)} · "
-        f"seed {header.seed} · temperature {header.temperature:g}",
+        f"seed {header.seed} · temperature {header.temperature:g}"
+        + (f" · guidance {header.guidance:g}" if header.guidance else ""),
         f"  {reuse_line(prompt_reuse(trajectory.turns))}",
         "  prompt",
         *_text(header.prompt, 4, full),

@@ -58,7 +58,8 @@ def overview(run: Trajectory, palette: Palette) -> Text:
         "purpose": f"{header.purpose} · {header.split}",
         "task": header.task_id or "none",
         "model": short_hash(header.model_hash),
-        "drawn with": f"seed {header.seed}, temperature {header.temperature:g}, top-p {header.top_p:g}",
+        "drawn with": f"seed {header.seed}, temperature {header.temperature:g}, top-p {header.top_p:g}"
+        + (f", guidance {header.guidance:g}" if header.guidance else ""),
         "condition": header.condition or "none",
         "project": header.project,
         "policy": short_hash(header.policy_hash),

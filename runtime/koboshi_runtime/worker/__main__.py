@@ -40,7 +40,7 @@ from .inspection import facts_of
 from .jobs import GenerateJob, Job, LogitsJob, ScoreJob
 from .pace import pace
 from .prefixes import Prefixes
-from .scheduler import Active, Scheduler
+from .scheduler import GUIDED_SLOTS, Active, Scheduler
 from .tokens import ids_of
 
 _READ_BYTES = 1 << 20
@@ -115,6 +115,7 @@ class Server:
             if not 0 < len(request.prompt_ids) < limit:
                 raise ModelFileError(f"a prompt of {len(request.prompt_ids)} ids; between 1 and {limit - 1} can be")
             self._check_ids(request.prompt_ids)
+            self._check_guidance(request, limit)
             constraint = request.constraint
             guard = self._grammars.guard(constraint) if constraint and constraint.tools else None
             job = GenerateJob(request, self._engine.vocabulary, guard, context_tokens=limit)
@@ -130,6 +131,15 @@ class Server:
         if message["op"] == "logits":
             return LogitsJob(ids, Path(message["path"]), self._engine.vocabulary.size)
         raise ModelFileError(f"the worker knows no {message['op']!r}")
+
+    def _check_guidance(self, request: GenerateRequest, limit: int) -> None:
+        if not request.guidance:
+            return
+        self._check_ids(request.against_ids)
+        if len(request.against_ids) >= limit:
+            raise ModelFileError(f"a prompt of {len(request.against_ids)} ids to guide from; {limit - 1} can be")
+        if self._engine.settings.parallel < GUIDED_SLOTS:
+            raise ModelFileError("guidance needs two sequences, and this worker has one", hint="[worker] parallel = 2")
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         size = self._engine.vocabulary.size

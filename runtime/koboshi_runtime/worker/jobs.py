@@ -1,11 +1,13 @@
 """What a sequence of the context is busy with: writing a reply, scoring ids, or dumping logits.
 
 A job says which ids are to be decoded next and which of them give logits it needs, and takes the rows when they come.
-It knows nothing of slots, batches or other jobs. `pending` are ids not yet in the cache, `wanted` says for each of them
-whether its logits are needed; both have equal length. The first `prefix_tokens` ids are worth keeping for others.
+It knows nothing of slots, batches or other jobs, but for the shadow of a guided reply. `pending` are ids not yet in the
+cache, `wanted` says for each of them whether its logits are needed; both have equal length. The first `prefix_tokens`
+ids are worth keeping for others.
 """
 
 import codecs
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from ..llama import Vocabulary
 from ..model import FinishReason, GenerateRequest
 from .constraint import Guard
-from .sampling import Rows, choose
+from .sampling import Guide, Rows, choose
 
 
 class Job(Protocol):
@@ -23,8 +25,13 @@ class Job(Protocol):
 
     pending: list[int]
     wanted: list[bool]
-    done: bool
     prefix_tokens: int
+    shadow: "Shadow | None"
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to decode."""
+        ...
 
     def take(self, rows: Rows) -> None:
         """Use the rows of the wanted ids that were just decoded, in their order."""
@@ -50,9 +57,12 @@ class GenerateJob:
         self.pending = list(request.prompt_ids)
         self.wanted = [False] * (len(self.pending) - 1) + [True]
         self.prefix_tokens = request.prefix_tokens
+        self.shadow = Shadow(self, request.against_ids) if request.guidance else None
+        self._undrawn: Rows | None = None
         self._vocabulary = vocabulary
         self._guard = guard
-        self._room = min(request.max_tokens, context_tokens - len(request.prompt_ids))
+        longest = max(len(request.prompt_ids), len(request.against_ids))
+        self._room = min(request.max_tokens, context_tokens - longest)
         self.done = self._room <= 0
         self._generator = np.random.default_rng(request.seed)
         self._ids: list[int] = []
@@ -72,10 +82,25 @@ class GenerateJob:
             self._behaviour.append(0.0)
             if self._ends(token):
                 return
-        if len(rows.log_sum) > len(unjudged):
-            self._draw(rows, len(unjudged))
+        if len(rows.log_sum) <= len(unjudged):
+            return
+        if self.shadow is None:
+            self._draw(rows, len(unjudged), None)
+        else:
+            self._undrawn = rows.part(len(unjudged), len(unjudged) + 1).copied()
+            self.meet()
 
-    def _draw(self, rows: Rows, row: int) -> None:
+    def meet(self) -> None:
+        """Draw once both prompts have their logits for the same place."""
+        if self.shadow is None or self._undrawn is None or self.shadow.row is None:
+            return
+        rows, guide = self._undrawn, Guide(self.shadow.row, self.request.guidance)
+        self._undrawn = self.shadow.row = None
+        self._draw(rows, 0, guide)
+        if not self.done:
+            self.shadow.follow(self.pending)
+
+    def _draw(self, rows: Rows, row: int, guide: Guide | None) -> None:
         mask = self._guard.mask() if self._guard else None
         choice = choose(
             rows,
@@ -84,6 +109,7 @@ class GenerateJob:
             temperature=self.request.temperature,
             top_p=self.request.top_p,
             generator=self._generator,
+            guide=guide,
         )
         self._append(choice.token, sampled=True)
         self._raw.append(choice.raw_logprob)
@@ -136,10 +162,46 @@ class GenerateJob:
         }
 
 
+class Shadow:
+    """The same reply behind the other prompt: it writes nothing, and gives the logits that the writer is guided from.
+
+    It is decoded beside its writer, token by token, and each waits for the other.
+    """
+
+    shadow: "Shadow | None" = None
+
+    def __init__(self, writer: GenerateJob, prompt_ids: Sequence[int]) -> None:
+        self._writer = writer
+        self.pending = list(prompt_ids)
+        self.wanted = [False] * (len(self.pending) - 1) + [True]
+        self.prefix_tokens = writer.prefix_tokens
+        self.row: NDArray[np.float32] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the reply is written."""
+        return self._writer.done
+
+    def take(self, rows: Rows) -> None:
+        """Keep the logits for the writer's next draw."""
+        self.row = rows.logits[-1].copy()
+        self._writer.meet()
+
+    def follow(self, ids: Sequence[int]) -> None:
+        """Go on with what the writer wrote."""
+        self.pending = list(ids)
+        self.wanted = [False] * (len(ids) - 1) + [True]
+
+    def result(self) -> dict[str, Any]:
+        """Return nothing: what was written is the writer's."""
+        return {}
+
+
 class ScoreJob:
     """Finds log p(ids[i] | ids[:i]) for i from `start` on."""
 
     prefix_tokens = 0
+    shadow: "Shadow | None" = None
 
     def __init__(self, ids: list[int], start: int) -> None:
         self.pending = ids[:-1]
@@ -163,6 +225,7 @@ class LogitsJob:
     """Writes the logits after each id to a `.npy` file, float32, `(len(ids), vocabulary)`."""
 
     prefix_tokens = 0
+    shadow: "Shadow | None" = None
 
     def __init__(self, ids: list[int], path: Path, vocabulary_size: int) -> None:
         self.pending = list(ids)

@@ -1,7 +1,7 @@
-"""Choose the next token from one row of logits, and say how likely it was.
+"""Choose the next token from one row of logits, or from two that are set against each other, and say how likely it was.
 
 Raw is log-softmax at T = 1 without mask; behaviour is of the distribution that was really drawn from: masked, tempered,
-its tail cut. Both are natural logarithms. A greedy choice has behaviour 0.
+its tail cut, guided. Both are natural logarithms. A greedy choice has behaviour 0.
 
 A row is some 50,000 numbers for every token of every run: all passes over it write into scratch memory that is kept,
 because the page faults of fresh arrays cost several times the arithmetic.
@@ -19,6 +19,10 @@ _TOP_P_CANDIDATES = 512
 # A draw looks for its block first and for its token within the block, instead of summing up the whole vocabulary.
 _BLOCK = 256
 
+# Only tokens at least this likely, as a part of the likeliest allowed one, are guided among: where the model is sure,
+# what the other condition makes unlikely is noise (Li et al., 2210.15097).
+_PLAUSIBLE = 0.1
+
 _scratch = np.zeros(0, dtype=np.float32)
 
 
@@ -28,6 +32,13 @@ class Choice(NamedTuple):
     token: int
     raw_logprob: float
     behaviour_logprob: float
+
+
+class Guide(NamedTuple):
+    """Logits `(vocabulary,)` of the same place under the other condition, and how far to go away from them."""
+
+    against: NDArray[np.float32]
+    strength: float
 
 
 class Rows(NamedTuple):
@@ -44,6 +55,10 @@ class Rows(NamedTuple):
     def part(self, start: int, stop: int) -> "Rows":
         """Return the rows of one sequence."""
         return Rows(self.logits[start:stop], self.log_sum[start:stop])
+
+    def copied(self) -> "Rows":
+        """Return rows of their own memory: those of a decode are overwritten by the next one."""
+        return Rows(self.logits.copy(), self.log_sum.copy())
 
     def raw_logprob(self, row: int, token: int) -> float:
         """Return log p(token) of one row at T = 1."""
@@ -86,11 +101,14 @@ def choose(
     temperature: float,
     top_p: float,
     generator: np.random.Generator,
+    guide: Guide | None = None,
 ) -> Choice:
     """Draw the token that follows `row`; at temperature 0 the likeliest allowed one."""
     logits = rows.logits[row]
     allowed = None if mask is None else np.flatnonzero(mask)
     scores = logits if allowed is None else logits[allowed]
+    if guide is not None:
+        scores = _guided(scores, guide.against if allowed is None else guide.against[allowed], guide.strength)
     if temperature <= 0:
         index, behaviour = int(scores.argmax()), 0.0
     elif top_p < 1.0:
@@ -99,6 +117,14 @@ def choose(
         index, behaviour = _draw(scores, temperature, generator)
     token = index if allowed is None else int(allowed[index])
     return Choice(token, rows.raw_logprob(row, token), behaviour)
+
+
+def _guided(scores: NDArray[np.float32], against: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+    """Return (1 + g) z - g z' over the plausible tokens, minus infinity elsewhere (Frans et al., 2505.23458)."""
+    plausible = scores >= scores.max() + np.float32(np.log(_PLAUSIBLE))
+    guided = np.full(len(scores), -np.inf, dtype=np.float32)
+    guided[plausible] = (1 + strength) * scores[plausible] - strength * against[plausible]
+    return guided
 
 
 def _draw(scores: NDArray[np.float32], temperature: float, generator: np.random.Generator) -> tuple[int, float]:

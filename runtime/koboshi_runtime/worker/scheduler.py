@@ -4,8 +4,10 @@ A slot keeps the ids that its sequence holds after a job is done, so that the ne
 new, and another run that begins alike shares the cells of the beginning. A job whose beginning is just being decoded
 for another waits for it, so that sixteen runs that start together decode their common prefix once. At each step every
 job that is writing gets its next tokens into the batch, and what room is left goes to prompts, oldest first. A run
-keeps its slot between its turns, while its tools work, until it is released or there is no other slot. A job that fails
-ends alone; a decode that fails ends the jobs that shared it, and their sequences are forgotten.
+keeps its slot between its turns, while its tools work, until it is released or there is no other slot. A guided reply
+has two slots, one for its shadow, which is begun when the writer's prompt is decoded, so that what both have in common
+is copied. A job that fails ends alone; a decode that fails ends the jobs that shared it, and their sequences are
+forgotten.
 """
 
 from collections import deque
@@ -25,6 +27,9 @@ from .sampling import Rows
 # Fewer tokens than this are a turn going on, not a prompt: they go into the batch first.
 _PROMPT_TOKENS = 24
 
+# The writer and its shadow.
+GUIDED_SLOTS = 2
+
 # Waiting for another job's beginning costs a step or more: it pays from about this many tokens on.
 _WAIT_WORTH_TOKENS = 24
 
@@ -42,19 +47,27 @@ class Slot:
 
 @dataclass(slots=True)
 class Active:
-    """A job with its slot, the count of what it cost, and what ended it early."""
+    """A job with its slot, the count of what it cost, and what ended it early; `writer` is whose shadow it is."""
 
     key: int
     job: Job
     slot: Slot
-    reused_tokens: int
+    reused_tokens: int = 0
     decoded_tokens: int = 0
     error: Exception | None = None
+    writer: "Active | None" = None
+    begun: bool = False
 
     @property
     def ended(self) -> bool:
         """Whether there is nothing left to decode for it."""
-        return self.job.done or self.error is not None
+        return self.job.done or self.error is not None or (self.writer is not None and self.writer.ended)
+
+    def fail(self, error: Exception) -> None:
+        """End the job early, and with a shadow its writer."""
+        self.error = error
+        if self.writer is not None:
+            self.writer.error = error
 
 
 class Waiting(NamedTuple):
@@ -89,8 +102,8 @@ class Scheduler:
         return bool(self._waiting) or any(slot.active for slot in self._slots)
 
     def at_work(self) -> list[Active]:
-        """Return the jobs that have a slot."""
-        return [slot.active for slot in self._slots if slot.active]
+        """Return the jobs that have a slot, shadows apart."""
+        return [slot.active for slot in self._slots if slot.active and slot.active.writer is None]
 
     def add(self, key: int, job: Job, run_id: str | None = None) -> None:
         """Queue a job under the client's key; `run_id` is whose turn it is."""
@@ -99,7 +112,7 @@ class Scheduler:
     def release(self, run_id: str) -> None:
         """Let others have the slot of a run that has ended; what it holds may still begin another's prompt."""
         for slot in self._slots:
-            if slot.run_id == run_id:
+            if slot.run_id in (run_id, _shadow_of(run_id)):
                 slot.run_id = None
 
     def cancel(self, key: int) -> None:
@@ -112,22 +125,35 @@ class Scheduler:
     def step(self) -> list[Active]:
         """Admit what fits, decode one batch, hand out its rows, and return the jobs that finished or failed."""
         self._admit()
+        self._begin_shadows()
         self._decode_one_batch()
-        finished = [slot.active for slot in self._slots if slot.active and slot.active.ended]
-        for active in finished:
+        ended = [slot.active for slot in self._slots if slot.active and slot.active.ended]
+        for active in ended:
             self._clock += 1
             active.slot.active, active.slot.last_used = None, self._clock
-        return finished
+            if active.writer is not None:
+                active.writer.decoded_tokens += active.decoded_tokens
+        return [active for active in ended if active.writer is None]
 
     def _admit(self) -> None:
         held: deque[Waiting] = deque()
-        while self._waiting and any(slot.active is None for slot in self._slots):
+        while self._waiting and (free := sum(slot.active is None for slot in self._slots)):
             entry = self._waiting.popleft()
+            if entry.job.shadow is not None and free < GUIDED_SLOTS:
+                # Those behind it wait as well, or a guided reply would wait for ever beside a stream of others.
+                held.append(entry)
+                break
             if self._is_coming(entry.job):
                 held.append(entry)
             else:
                 self._place(entry)
         self._waiting = held + self._waiting
+
+    def _begin_shadows(self) -> None:
+        for slot in self._slots:
+            active = slot.active
+            if active and active.writer and not active.begun and not active.writer.job.pending:
+                self._begin(active)
 
     def _is_coming(self, job: Job) -> bool:
         """Say whether a longer beginning of the job than any in the cache is just being decoded for another."""
@@ -137,10 +163,24 @@ class Scheduler:
         return any(_common(ids, job.pending, limit) >= here + _WAIT_WORTH_TOKENS for ids in coming)
 
     def _place(self, entry: Waiting) -> None:
+        writer = self._take_slot(entry)
+        self._begin(writer)
+        if entry.job.shadow is not None:
+            run_id = _shadow_of(entry.run_id) if entry.run_id else None
+            shadow = self._take_slot(Waiting(entry.key, entry.job.shadow, run_id))
+            shadow.writer = writer
+
+    def _take_slot(self, entry: Waiting) -> Active:
         self._clock += 1
-        job, limit = entry.job, _reusable(entry.job)
+        slot = self._choose(entry, _reusable(entry.job))
+        slot.last_used, slot.run_id = self._clock, entry.run_id
+        slot.active = Active(entry.key, entry.job, slot)
+        return slot.active
+
+    def _begin(self, active: Active) -> None:
+        """Put what the cache holds of a job's prompt into its slot."""
+        job, slot, limit = active.job, active.slot, _reusable(active.job)
         source = max(self._slots, key=lambda slot: _common(slot.ids, job.pending, limit))
-        slot = self._choose(entry, limit)
         own, shared = (_common(found.ids, job.pending, limit) for found in (slot, source))
         if shared > own:
             self._engine.share(source.sequence, slot.sequence, shared)
@@ -151,8 +191,7 @@ class Scheduler:
         reused = min(max(own, shared), self._engine.kept(slot.sequence))
         slot.ids = slot.ids[:reused]
         job.pending, job.wanted = job.pending[reused:], job.wanted[reused:]
-        slot.last_used, slot.run_id = self._clock, entry.run_id
-        slot.active = Active(entry.key, job, slot, reused_tokens=reused)
+        active.reused_tokens, active.begun = reused, True
 
     def _restore(self, slot: Slot, ids: list[int]) -> bool:
         """Put a beginning that is on disk into a slot; False, with the slot empty or as it was, if there is none."""
@@ -184,7 +223,7 @@ class Scheduler:
 
     def _decode_one_batch(self) -> None:
         order = sorted(
-            (slot.active for slot in self._slots if slot.active and not slot.active.ended),
+            (slot.active for slot in self._slots if slot.active and _has_work(slot.active)),
             key=lambda active: (len(active.job.pending) > _PROMPT_TOKENS, active.slot.last_used),
         )
         tokens: list[int] = []
@@ -213,7 +252,7 @@ class Scheduler:
 
     def _fail(self, shares: Sequence[Share], error: KoboshiError) -> None:
         for share in shares:
-            share.active.error = error
+            share.active.fail(error)
             # What the cache holds after a failed decode is unknown.
             self._engine.forget(share.active.slot.sequence, 0)
             share.active.slot.ids = []
@@ -232,8 +271,17 @@ class Scheduler:
                     job.take(rows.part(first, first + share.rows))
                 except Exception as error:
                     # A grammar that gives up in the middle of a reply is that request's misfortune, not the others'.
-                    share.active.error = error
+                    share.active.fail(error)
             first += share.rows
+
+
+def _has_work(active: Active) -> bool:
+    """Say whether a job has ids to decode now: of a pair, one may have to wait for the other."""
+    return active.begun and bool(active.job.pending) and not active.ended
+
+
+def _shadow_of(run_id: str) -> str:
+    return f"{run_id}/against"
 
 
 def _reusable(job: Job) -> int:

@@ -17,7 +17,7 @@ from koboshi_tools import Frozen, UsageError, hash_value
 
 from ..dataset import DatasetSettings
 from ..fit_values import FitSettings
-from ..identity import identity
+from ..identity import LATER, identity
 from ..methods import Method
 from ..tries import Tries
 
@@ -169,7 +169,8 @@ class Arm(Frozen):
 class Decoding(Frozen):
     """How an arm's model is asked. With `samples` over 1, candidates are drawn and one is chosen in several ways.
 
-    `weight` is that of the failure condition in the contrast, `tasks` cuts the evaluation's tasks down.
+    `weight` is that of the failure condition in the contrast, `guidance` draws each token away from that condition as
+    it is written, `tasks` cuts the evaluation's tasks down.
     """
 
     name: Name
@@ -178,6 +179,7 @@ class Decoding(Frozen):
     temperature: float = Field(default=0.0, ge=0)
     samples: int = Field(default=1, ge=1)
     weight: float = Field(default=0.9, ge=0)
+    guidance: Annotated[float, LATER] = Field(default=0.0, ge=0)
     tasks: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")

@@ -74,6 +74,7 @@ def _settings(seed: int, cell: Measurement) -> RunSettings:
         split=Split.TEST,
         seed=seed,
         temperature=way.temperature,
+        guidance=way.guidance,
         condition=way.condition,
         constrained=way.constrained,
     )

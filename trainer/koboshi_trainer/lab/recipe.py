@@ -121,7 +121,7 @@ class Recipe:
                 self.model_key(arm, seed),
                 self.place.project_key(project),
                 tasks_hash(self.tasks_of(evaluation, decoding)),
-                decoding.model_dump(mode="json", exclude={"name"}),
+                {name: value for name, value in identity(decoding).items() if name != "name"},
                 [arm.examples, solved_hash(self.solved[: arm.examples])],
                 self.run_seed(seed, decoding),
             ]
