@@ -69,7 +69,9 @@ class TrainSettings(Frozen):
     """`[train]`: the night. `rank` is of the LoRA matrices; `batch_rows` make one optimizer step.
 
     `classes` are the failure classes that are named to the model, each by a sentence of its own; in a variable they are
-    parted by commas.
+    parted by commas. `contrast` is the weight, under `nat`, of telling a run's condition from the run. `device` is
+    torch's name of one, auto CUDA where it is, else the processor; `checkpointing` saves memory for time,
+    `micro_tokens` bounds the positions that are computed together.
     """
 
     method: Literal["nat", "nut", "success", "kto"] = "nat"
@@ -78,6 +80,10 @@ class TrainSettings(Frozen):
     learning_rate: float = Field(default=3e-4, gt=0)
     epochs: float = Field(default=1.0, gt=0)
     batch_rows: int = Field(default=16, ge=1)
+    contrast: float = Field(default=0.0, ge=0)
+    micro_tokens: int = Field(default=1536, ge=1)
+    checkpointing: bool = False
+    device: str = "auto"
     threads: int = Field(default_factory=_processors, ge=1)
     nice: int = Field(default=10, ge=0, le=19)
     seed: int = 0

@@ -57,7 +57,7 @@ def load_checkpoint(path: Path, fit_hash: str) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    content: dict[str, Any] = torch.load(path, weights_only=True)
+    content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     if content["fit_hash"] != fit_hash:
         raise KoboshiError(
             f"{path} is the checkpoint of another fit ({content['fit_hash'][:15]}, not {fit_hash[:15]})",

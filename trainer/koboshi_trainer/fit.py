@@ -3,7 +3,7 @@
 The same rows, settings, base and machine give the same adapter, also when the process was killed on the way: a call
 with the same arguments goes on from the last checkpoint. The loss of an optimizer step is the weighted mean over all
 its learnt ids, however they fall into micro-batches. The model is lent: it comes back frozen, in the dtype it was
-trained in, without the adapter.
+trained in, on the device that it was on, without the adapter.
 """
 
 import json
@@ -25,6 +25,7 @@ from koboshi_tools import KoboshiError, UsageError, hash_value
 from . import lora
 from .batches import OptimizerBatch, micro_batches
 from .checkpoints import Progress, load_checkpoint, save_checkpoint
+from .devices import device_of, faster_dtype, on
 from .fit_values import FitProgress, FitReport, FitSettings, OnProgress
 from .loss import learnt_loss, targets_of
 from .objectives import Objective, objective_of
@@ -34,7 +35,6 @@ from .shared_prefix import body_hidden, set_attention, use_shared_prefix
 
 CHECKPOINT_FILE = "checkpoint.pt"
 REPORT_FILE = "fit.json"
-_PRODUCT = (1024, 576, 1536)  # the feed-forward of a 135M model, the product that a fit spends most of its time in
 
 HeldOut = Mapping[str, Sequence[TokenRow]]
 
@@ -77,22 +77,6 @@ def fit(
     return report
 
 
-def faster_dtype() -> torch.dtype:
-    """Return bf16 or fp32, whichever this machine multiplies faster; bf16 without the instructions for it is slow."""
-    return min((torch.bfloat16, torch.float32), key=_product_seconds)
-
-
-def _product_seconds(dtype: torch.dtype) -> float:
-    rows, inner, columns = _PRODUCT
-    left, right = torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype)
-    best = math.inf
-    for _ in range(4):  # the first pass prepares the kernel
-        start = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     model: Any
@@ -106,16 +90,21 @@ class _Job:
 
 @contextmanager
 def _adapted(model: Any, settings: FitSettings) -> Iterator[lora.Adapter]:
-    dtype = faster_dtype() if settings.dtype == "auto" else getattr(torch, settings.dtype)
-    model.to(dtype).train()
-    attention = use_shared_prefix(model)
-    adapter = lora.attach(model, r=settings.r, alpha=settings.alpha, seed=settings.seed)
-    try:
-        yield adapter
-    finally:
-        lora.detach(model, adapter)
-        set_attention(model, attention)
-        model.eval()
+    with on(model, device_of(settings.device)):
+        dtype = faster_dtype() if settings.dtype == "auto" else getattr(torch, settings.dtype)
+        model.to(dtype).train()
+        if settings.checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        attention = use_shared_prefix(model)
+        adapter = lora.attach(model, r=settings.r, alpha=settings.alpha, seed=settings.seed)
+        try:
+            yield adapter
+        finally:
+            lora.detach(model, adapter)
+            set_attention(model, attention)
+            if settings.checkpointing:
+                model.gradient_checkpointing_disable()
+            model.eval()
 
 
 def _train(job: _Job, held_out: HeldOut, on_progress: OnProgress | None) -> Progress:

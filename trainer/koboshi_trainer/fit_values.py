@@ -23,10 +23,11 @@ class PreferenceSettings(Frozen):
 class FitSettings(Frozen):
     """How to train; `optimizer_steps` or `max_tokens` (of rows, prefixes counted) end the fit instead of `epochs`.
 
-    `dtype` auto takes whichever of bf16 and fp32 multiplies faster here. `micro_tokens` bounds the positions computed
-    together, and so the memory: about 1.4 GB for each 1,000 of a 135M model. `contrast` is the weight of the loss that
-    tells a run's condition from the run (`contrast`), beside the cross-entropy of the learnt ids; with `preference` the
-    loss is that instead.
+    `dtype` auto takes whichever of bf16 and fp32 multiplies faster, `device` auto the first CUDA device if there is
+    one, else the processor. `micro_tokens` bounds the positions computed together, and so the memory: about 1.4 GB for
+    each 1,000 of a 135M model; `checkpointing` keeps only each layer's input and computes the rest again for the
+    gradient. `contrast` is the weight of the loss that tells a run's condition from the run, beside the cross-entropy
+    of the learnt ids; with `preference` the loss is that instead.
     """
 
     r: int = Field(default=32, ge=1)
@@ -50,6 +51,8 @@ class FitSettings(Frozen):
     patience: int | None = Field(default=None, ge=1, description="evaluations without a better held-out loss")
     preference: PreferenceSettings | None = None
     contrast: Annotated[float, LATER] = Field(default=0.0, ge=0)
+    checkpointing: Annotated[bool, LATER] = False
+    device: Annotated[str, LATER] = "auto"
 
     @model_validator(mode="after")
     def _one_loss(self) -> Self:

@@ -20,6 +20,7 @@ from koboshi_tools import Frozen
 from . import lora
 from .auroc import Auroc, Scored, paired_auroc
 from .batches import MicroBatch, micro_batches
+from .devices import device_of, on
 from .fit_values import FitSettings
 from .loss import row_sums, targets_of
 from .methods import FAILURE, SUCCESS
@@ -53,14 +54,15 @@ def measure_guards(
     if not examples:
         return None
     rows = {name: [token_row(example, name) for example in examples] for name in (SUCCESS, FAILURE)}
-    attention = use_shared_prefix(model)
-    adapter = lora.attach(model, r=settings.r, alpha=settings.alpha, seed=settings.seed)
-    try:
-        adapter.load(state)
-        read = {name: _read(model, adapter, some, settings) for name, some in rows.items()}
-    finally:
-        lora.detach(model, adapter)
-        set_attention(model, attention)
+    with on(model, device_of(settings.device)):
+        attention = use_shared_prefix(model)
+        adapter = lora.attach(model, r=settings.r, alpha=settings.alpha, seed=settings.seed)
+        try:
+            adapter.load(state)
+            read = {name: _read(model, adapter, some, settings) for name, some in rows.items()}
+        finally:
+            lora.detach(model, adapter)
+            set_attention(model, attention)
     after = {name: found.after for name, found in read.items()}
     return Guards(
         losses=_means(examples, after),

@@ -60,9 +60,10 @@ class LoraLinear(nn.Module):
         self.base = base
         self.scale = alpha / r
         bound = 1 / math.sqrt(base.in_features)
-        start = torch.empty(r, base.in_features).uniform_(-bound, bound, generator=generator)
-        self.lora_a = nn.Parameter(start)
-        self.lora_b = nn.Parameter(torch.zeros(base.out_features, r))
+        # Drawn on the processor, so that a seed gives the same start on every device.
+        start = torch.empty(r, base.in_features, device="cpu").uniform_(-bound, bound, generator=generator)
+        self.lora_a = nn.Parameter(start.to(base.weight.device))
+        self.lora_b = nn.Parameter(torch.zeros(base.out_features, r, device=base.weight.device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., out) for x (..., in)."""
@@ -132,7 +133,7 @@ def attach(model: Any, *, r: int, alpha: float, seed: int) -> Adapter:
     ]
     if not found:
         raise KoboshiError(f"{type(model).__name__} has no linear layer to adapt")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     layers = {}
     for name, module in found:
         layers[name] = LoraLinear(module, r=r, alpha=alpha, generator=generator)
@@ -149,7 +150,10 @@ def detach(model: Any, adapter: Adapter) -> None:
 def save(state: Mapping[str, Tensor], folder: Path, *, r: int, alpha: float, base: str) -> None:
     """Write `state` durably in PEFT's format; `base` names the model that it belongs to."""
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / WEIGHTS_FILE, to_bytes(dict(state), metadata={"format": "pt"}))
+    replace_file(
+        folder / WEIGHTS_FILE,
+        to_bytes({name: tensor.cpu() for name, tensor in state.items()}, metadata={"format": "pt"}),
+    )
     targets = sorted({name.removesuffix(".weight").split(".")[-2] for name in state})
     config = {
         "peft_type": "LORA",

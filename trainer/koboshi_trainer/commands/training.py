@@ -53,6 +53,10 @@ def plan_of(settings: "TrainSettings") -> "FitPlan":
         learning_rate=settings.learning_rate,
         epochs=settings.epochs,
         batch_rows=settings.batch_rows,
+        contrast=settings.contrast,
+        micro_tokens=settings.micro_tokens,
+        checkpointing=settings.checkpointing,
+        device=settings.device,
         seed=settings.seed,
     )
     method = Method(settings.method)
