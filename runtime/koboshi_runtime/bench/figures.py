@@ -90,7 +90,7 @@ _KINDS = {
     ),
     "free": _Kind(
         "constrained over unconstrained",
-        "ms a token",
+        "ms a written token",
         lambda side: side.ms_a_token,
         alone=1.05,
         many=1.05,

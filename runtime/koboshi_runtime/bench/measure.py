@@ -61,6 +61,8 @@ async def measure(
     sides = [side for side in settings.sides if side != "server" or find_spec("xllamacpp")]
     if len(sides) < len(settings.sides):
         missing["server"] = _MISSING_SERVER
+        # Said before the rounds, which take a quarter of an hour.
+        progress(f"server is left out: {_MISSING_SERVER}")
     with tempfile.TemporaryDirectory(prefix="koboshi-bench-") as scratch:
         place = Path(scratch)
         tasks = _prepare(place, settings)

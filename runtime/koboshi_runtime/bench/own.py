@@ -49,6 +49,7 @@ async def play_own(side: str, folder: Path, plan: BenchPlan, model: WorkerModel,
         runs=len(results),
         successes=sum(result.outcome is OutcomeLabel.SUCCESS for result in results),
         tokens=sum(sum(turn.sampled) for run in runs for turn in run.turns),
+        written=sum(len(turn.reply_ids) for run in runs for turn in run.turns),
         again=sum(map(decoded_again, found)),
         memory_growth=grown,
     )

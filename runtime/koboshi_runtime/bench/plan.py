@@ -41,7 +41,7 @@ class RunTokens(Frozen):
 class SideResult(Frozen):
     """What one side did; `tokens` are those it sampled, `wall_s` has no loading in it.
 
-    Of koboshi itself also `again`, the tokens that a later turn decoded though an earlier one had, and `memory_growth`,
+    Of koboshi's own sides also `written`, the sampled and the forced tokens of all replies, `again`, the tokens that a later turn decoded though an earlier one had, and `memory_growth`,
     the worker's highest memory over what it held loaded and empty, its KV cache included.
     """
 
@@ -50,6 +50,7 @@ class SideResult(Frozen):
     runs: int
     successes: int
     tokens: int
+    written: int = 0
     again: int | None = None
     memory_growth: float | None = None
 
@@ -65,5 +66,5 @@ class SideResult(Frozen):
 
     @property
     def ms_a_token(self) -> float:
-        """Milliseconds for each sampled token."""
-        return 1000 * self.wall_s / self.tokens
+        """Milliseconds for each written token."""
+        return 1000 * self.wall_s / self.written
