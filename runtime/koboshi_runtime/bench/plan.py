@@ -41,8 +41,9 @@ class RunTokens(Frozen):
 class SideResult(Frozen):
     """What one side did; `tokens` are those it sampled, `wall_s` has no loading in it.
 
-    Of koboshi's own sides also `written`, the sampled and the forced tokens of all replies, `again`, the tokens that a later turn decoded though an earlier one had, and `memory_growth`,
-    the worker's highest memory over what it held loaded and empty, its KV cache included.
+    Of koboshi's own sides also `written`, the sampled and the forced tokens of all replies, `again`, the tokens that a
+    later turn decoded though an earlier one had, and `memory_growth`, the worker's highest memory over what it held
+    loaded and empty, its KV cache included.
     """
 
     side: str
