@@ -12,6 +12,7 @@ from .context import echo_json, load_config_here, open_home, progress, project_d
 from .trust import ask_for_trust
 
 if TYPE_CHECKING:
+    from ..evaluate import Evaluation
     from ..project import Project
 
 _EVERY_SECONDS = 5.0
@@ -52,7 +53,7 @@ def eval_command(
 
     Example: koboshi eval --tasks tasks/test.jsonl --model current --json
     """
-    from ..evaluate import Evaluation, evaluate
+    from ..evaluate import evaluate
     from ..session import Place, open_session
     from ..tasks import load_tasks, split_of_file
 
@@ -63,7 +64,7 @@ def eval_command(
     def refuse(project: "Project") -> None:
         project.refuse_unrunnable(tasks, project.check_settings(allow_commands=commands))
 
-    async def measure() -> Evaluation:
+    async def measure() -> "Evaluation":
         async with open_session(place, model_ref=ref, runs=len(tasks), before_loading=refuse) as session:
             return await evaluate(
                 session,
@@ -81,6 +82,10 @@ def eval_command(
     if as_json:
         echo_json(found.model_dump(mode="json"))
         return
+    _show(found)
+
+
+def _show(found: "Evaluation") -> None:
     low, high = found.ci95
     invalid = "none begun" if found.invalid_call_rate is None else f"{100 * found.invalid_call_rate:.1f} %"
     table(
