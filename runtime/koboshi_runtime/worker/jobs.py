@@ -55,7 +55,7 @@ class GenerateJob:
     ) -> None:
         self.request = request
         self.pending = list(request.prompt_ids)
-        self.wanted = [False] * (len(self.pending) - 1) + [True]
+        self.wanted = _last_only(len(self.pending))
         self.prefix_tokens = request.prefix_tokens
         self.shadow = Shadow(self, request.against_ids) if request.guidance else None
         self._undrawn: Rows | None = None
@@ -173,7 +173,7 @@ class Shadow:
     def __init__(self, writer: GenerateJob, prompt_ids: Sequence[int]) -> None:
         self._writer = writer
         self.pending = list(prompt_ids)
-        self.wanted = [False] * (len(self.pending) - 1) + [True]
+        self.wanted = _last_only(len(self.pending))
         self.prefix_tokens = writer.prefix_tokens
         self.row: NDArray[np.float32] | None = None
 
@@ -190,7 +190,7 @@ class Shadow:
     def follow(self, ids: Sequence[int]) -> None:
         """Go on with what the writer wrote."""
         self.pending = list(ids)
-        self.wanted = [False] * (len(ids) - 1) + [True]
+        self.wanted = _last_only(len(ids))
 
     def result(self) -> dict[str, Any]:
         """Return nothing: what was written is the writer's."""
@@ -246,3 +246,8 @@ class LogitsJob:
     def result(self) -> dict[str, Any]:
         """Return where the logits are."""
         return {"path": str(self._path)}
+
+
+def _last_only(count: int) -> list[bool]:
+    """Return the `wanted` of ids whose last one alone needs logits."""
+    return [False] * (count - 1) + [True]
