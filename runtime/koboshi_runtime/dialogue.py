@@ -51,7 +51,9 @@ def _runs(store: Store, run_id: str | None) -> list[Trajectory]:
     found: list[Trajectory] = []
     while run_id is not None:
         found.append(store.trajectory(run_id))
-        run_id = found[-1].header.parent_run_id
+        header = found[-1].header
+        # A fork is a run of its own: what it took over is stored with it.
+        run_id = header.parent_run_id if header.forked_at is None else None
     return found[::-1]
 
 

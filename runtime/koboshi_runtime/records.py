@@ -141,8 +141,9 @@ class RunHeader(Frozen):
 
     `tools` are the names of what was offered; `system` and `tool_specs` are what the model was told of it. `versions`
     are the digests of those tools that have more than one version. `guidance` is how far its tokens were drawn away
-    from those of the failure condition. `imported` names where a run was read from that no model here made, `history`
-    is what had been said before its prompt.
+    from those of the failure condition. A run of a conversation goes on with `parent_run_id`; one with `forked_at` took
+    that many turns over from it. `imported` names where a run was read from that no model here made, `history` is what
+    had been said before its prompt.
     """
 
     prompt: str
@@ -162,6 +163,7 @@ class RunHeader(Frozen):
     tools: tuple[str, ...] = ()
     sample: int = 0
     parent_run_id: str | None = None
+    forked_at: int | None = None
     demonstration: bool = False
     system: str = ""
     tool_specs: tuple[ToolSpec, ...] = ()

@@ -23,6 +23,7 @@ from . import prompt
 from .call_counts import CallCounts
 from .checkers import CheckSettings
 from .dialogue import Dialogue
+from .forks import Fork
 from .graph import Agent
 from .ids import new_id
 from .live import Asker, LiveRun, RunPlan, revive
@@ -132,15 +133,18 @@ class Runner:
         demonstration: bool = False,
         run_id: str | None = None,
         dialogue: Dialogue | None = None,
+        fork: Fork | None = None,
     ) -> RunResult:
         """Carry out one task, under a fresh id unless one is given, as the next question of `dialogue` if there is one.
 
-        Raises StoreError if it cannot be recorded; every other end is in the result.
+        With `fork` it goes on behind turns of another run of the task; it ends as a model error if they cannot be said
+        again as they were. Raises StoreError if it cannot be recorded; every other end is in the result.
         """
         live_model, run_id = model or self.model, run_id or new_id()
+        live_model = live_model if fork is None else fork.model(live_model)
         given = self._given(run_id)
         header = self._header(task, sample, live_model, given, demonstration=demonstration)
-        header = header.model_copy(update={"parent_run_id": dialogue.run_id if dialogue else None})
+        header = header.model_copy(update=_parent(dialogue, fork))
         with self._workspace(task, header) as workspace:
             plan = self._plan(task, header, workspace, given)
             if dialogue is not None:
@@ -319,6 +323,12 @@ class Runner:
         tools = [self.tools[spec.name] for spec in header.tool_specs if spec.name in self.tools]
         reads_only = all(tool.effect is EffectClass.READ for tool in tools)
         return header.purpose is not Purpose.WORK and not reads_only
+
+
+def _parent(dialogue: Dialogue | None, fork: Fork | None) -> dict[str, Any]:
+    if fork is not None:
+        return {"parent_run_id": fork.run.run_id, "forked_at": fork.turns}
+    return {"parent_run_id": dialogue.run_id if dialogue else None}
 
 
 async def side_by_side(work: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:

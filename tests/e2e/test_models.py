@@ -49,7 +49,8 @@ def test_what_a_model_is_needed_for_prints_json(home: Path, smollm2_gguf: Path, 
         return json.loads(done.stdout)
 
     (tmp_path / "t.jsonl").write_text(
-        '{"id": "t", "prompt": "2 + 2?", "checker": {"kind": "number", "answer": "4"}, "tools": ["calculator"]}\n',
+        '{"id": "t", "prompt": "2 + 2?", "checker": {"kind": "number", "answer": "4"}, "tools": ["calculator"]}\n'
+        '{"id": "u", "prompt": "3 + 3?", "checker": {"kind": "number", "answer": "5003"}, "tools": ["calculator"]}\n',
         encoding="utf-8",
     )
     model = told("models", "add", str(smollm2_gguf), "--name", "small")["model_hash"]
@@ -59,5 +60,9 @@ def test_what_a_model_is_needed_for_prints_json(home: Path, smollm2_gguf: Path, 
     assert told("eval", "--tasks", "t.jsonl")["model"]["hash"] == model
     ran = told("run", "How much is 17 * 23?")
     assert told("traces", "replay", ran["run_id"])["a"] == ran["run_id"]
+    (failed,) = told("traces", "list", "--task", "u", "--outcome", "failure")
+    blamed = told("traces", "blame", failed["run_id"], "--samples", "2")
+    assert (blamed["run_id"], blamed["first_bad"], blamed["hopeless"]) == (failed["run_id"], None, True)
+    assert [each["runs"] for each in blamed["tallies"]] == [2]
     refused = CliRunner().invoke(main, ["models", "rollback", "--json"])
     assert (refused.exit_code, json.loads(refused.stderr)["exit_code"]) == (1, 1)

@@ -29,7 +29,7 @@ CREATE TABLE runs (
   seed INTEGER NOT NULL, temperature REAL NOT NULL, top_p REAL NOT NULL, sample INTEGER NOT NULL,
   parent_run_id TEXT, demonstration INTEGER NOT NULL,
   end_reason TEXT, answer TEXT, error TEXT, ended_at TEXT
-, redacted INTEGER NOT NULL DEFAULT 0, imported TEXT, history TEXT, guidance REAL NOT NULL DEFAULT 0);
+, redacted INTEGER NOT NULL DEFAULT 0, imported TEXT, history TEXT, guidance REAL NOT NULL DEFAULT 0, forked_at INTEGER);
 CREATE INDEX runs_by_purpose ON runs (purpose, prompt_hash);
 CREATE INDEX runs_by_task ON runs (task_id);
 CREATE INDEX runs_by_status ON runs (status);
@@ -204,3 +204,4 @@ SELECT r.run_id, r.created_at, r.purpose, r.split, r.status, coalesce(m.name, r.
   (SELECT count(*) FROM steps s WHERE s.run_id = r.run_id) AS steps,
   (SELECT count(*) FROM tool_calls c WHERE c.run_id = r.run_id) AS tool_calls, r.prompt, r.answer, r.imported
 FROM runs r LEFT JOIN models m USING (model_hash) LEFT JOIN current_outcomes o USING (run_id);
+CREATE INDEX runs_by_fork ON runs (parent_run_id) WHERE forked_at IS NOT NULL;

@@ -80,6 +80,7 @@ ELSEWHERE = {
     "stop": "tests/e2e/test_serve.py",
     "tools accept": "tests/tools/test_tools_command.py",
     "tools rollback": "tests/runtime/test_tool_swaps.py",
+    "traces blame": "tests/e2e/test_models.py",
     "traces replay": "tests/e2e/test_models.py",
 }
 LONG = {"bench", "demo", "lab", "nightly", "train"}

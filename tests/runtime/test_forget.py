@@ -171,5 +171,5 @@ def test_the_verb_asks_and_says_who_learnt_from_it(home: Home, store: Store, mon
 
 
 def test_the_result_reads_back() -> None:
-    empty = Forgotten(run_id="a", removed=(), learnt_by=())
+    empty = Forgotten(run_id="a", forks=(), removed=(), learnt_by=())
     assert Forgotten.model_validate_json(empty.model_dump_json()) == empty

@@ -1,4 +1,4 @@
-"""`koboshi traces`: list, show, compare, replay and search what was recorded."""
+"""`koboshi traces`: list, show, compare, replay, blame and search what was recorded."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ import click
 
 from koboshi_runtime.cli.completing import MODEL, RUN
 from koboshi_runtime.cli.context import echo_json, open_home, progress, table
+from koboshi_runtime.cli.traces_blame import blame_command
 from koboshi_runtime.cli.traces_forget import forget
 from koboshi_runtime.cli.traces_move import export, import_command
 from koboshi_runtime.cli.traces_replay import replay_command
@@ -147,3 +148,4 @@ traces.add_command(export)
 traces.add_command(import_command)
 traces.add_command(forget)
 traces.add_command(replay_command)
+traces.add_command(blame_command)

@@ -26,12 +26,14 @@ def forget(run: str, yes: bool, why: str, as_json: bool) -> None:
     store = Store.open(home.traces)
     run_id = store.resolve(run_ref(run))
     if not (yes or as_json):
-        click.confirm(f"Delete run {run_id} for good?", abort=True, err=True)
+        click.confirm(f"Delete run {run_id} and what was forked from it for good?", abort=True, err=True)
     gone = forget_run(home, store, run_id, who=getpass.getuser(), why=why)
     if as_json:
         echo_json(gone.model_dump(mode="json"))
         return
     click.echo(gone.run_id)
+    if gone.forks:
+        progress(f"and its forks: {', '.join(gone.forks)}")
     progress(f"deleted from: {', '.join(gone.removed)}")
     for model in gone.learnt_by:
         progress(f"learnt by {model.name} ({model.model_hash.removeprefix('sha256:')[:12]}, {model.state})")

@@ -1,8 +1,9 @@
 """Forget a run: take its content out of the home, and name the models that learnt from it.
 
-Removed are its rows in the store, the rows of every dataset that holds it, reports that quote it, copies of the store
-from before a migration, and the prompt beginnings kept on disk. What remains is that it was forgotten: its id, by whom,
-why, and which models learnt from it. A model cannot unlearn; train again without the run, or go back.
+Removed are its rows in the store, and those of its forks, which hold turns of it; the rows of every dataset that holds
+one of them, reports that quote them, copies of the store from before a migration, and the prompt beginnings kept on
+disk. What remains is that they were forgotten: their ids, by whom, why, and which models learnt from them. A model
+cannot unlearn; train again without the run, or go back.
 
 Not covered: backups and exports that were made before, which the home does not know of, and what a disk keeps of
 overwritten blocks.
@@ -10,7 +11,7 @@ overwritten blocks.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from ..home import Home
 from ..ids import utc_now
 from ..models.registry import Registry
 from ..records import RunStatus, Trajectory
-from ..store import Store
+from ..store import RunFilter, Store
 from ..store.codecs import pack_json, pack_text
-from ..store.prune import delete_run
+from ..store.prune import delete_runs
 
 ROWS_FILE = "rows.jsonl.gz"
 """The rows of a dataset; without them its manifest still says which runs it held."""
@@ -47,9 +48,10 @@ class LearntBy(Frozen):
 
 
 class Forgotten(Frozen):
-    """What was removed, by paths below the home, and the models that learnt from the run."""
+    """What was removed, by paths below the home, and the models that learnt from the run or from its `forks`."""
 
     run_id: str
+    forks: tuple[str, ...]
     removed: tuple[str, ...]
     learnt_by: tuple[LearntBy, ...]
 
@@ -74,29 +76,37 @@ def forget(home: Home, store: Store, run_id: str, *, who: str, why: str = "") ->
 
 
 def _forget(home: Home, store: Store, trajectory: Trajectory, *, who: str, why: str) -> Forgotten:
-    run_id = trajectory.run_id
-    datasets = tuple(_datasets_with(home, run_id))
+    forks = list(_forks(store, trajectory.run_id))
+    run_ids = (*(fork.run_id for fork in forks), trajectory.run_id)
+    datasets = tuple(_datasets_with(home, run_ids))
     learnt = _models_of(home, store, {str(manifest.get("dataset_hash")) for _, manifest in datasets})
     removed = [folder / ROWS_FILE for folder, _ in datasets if (folder / ROWS_FILE).exists()]
-    removed += _reports_that_quote(home, trajectory)
+    removed += _reports_that_quote(home, (*forks, trajectory))
     removed += sorted(home.root.glob("traces.db.schema-*"))
     removed += sorted((home.run / "prefixes").glob("*"))
     for path in removed:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     store.close()
     named = pack_json([model.model_dump(mode="json") for model in learnt])
-    delete_run(home.traces, run_id, (pack_text(why), pack_text(who), named, utc_now()))
+    delete_runs(home.traces, run_ids, (pack_text(why), pack_text(who), named, utc_now()))
     shown = tuple(str(path.relative_to(home.root)) for path in removed if path.parent.name != "prefixes")
-    return Forgotten(run_id=run_id, removed=("traces.db", *shown), learnt_by=learnt)
+    return Forgotten(run_id=trajectory.run_id, forks=run_ids[:-1], removed=("traces.db", *shown), learnt_by=learnt)
 
 
-def _datasets_with(home: Home, run_id: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _forks(store: Store, run_id: str) -> Iterator[Trajectory]:
+    """Yield the forks of a run and theirs, those first that none was forked from."""
+    for row in store.runs(RunFilter(fork_of=run_id)):
+        yield from _forks(store, row.run_id)
+        yield store.trajectory(row.run_id)
+
+
+def _datasets_with(home: Home, run_ids: Collection[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(home.datasets.glob("*/manifest.json")):
         try:
             manifest = json.loads(path.read_bytes())
         except ValueError:
             continue
-        if run_id in manifest.get("run_ids", ()):
+        if not set(run_ids).isdisjoint(manifest.get("run_ids", ())):
             yield path.parent, manifest
 
 
@@ -116,10 +126,10 @@ def _models_of(home: Home, store: Store, dataset_hashes: set[str]) -> tuple[Lear
     return tuple(found.values())
 
 
-def _reports_that_quote(home: Home, trajectory: Trajectory) -> list[Path]:
-    """Return the files for people that name the run or hold one of its texts, as it is or as JSON spells it."""
-    texts = {text for text in _texts(trajectory) if len(text) >= _QUOTED}
-    needles = [trajectory.run_id, *texts, *(json.dumps(text)[1:-1] for text in texts)]
+def _reports_that_quote(home: Home, runs: Sequence[Trajectory]) -> list[Path]:
+    """Return the files for people that name one of the runs or hold one of their texts, as it is or as JSON has it."""
+    texts = {text for run in runs for text in _texts(run) if len(text) >= _QUOTED}
+    needles = [*(run.run_id for run in runs), *texts, *(json.dumps(text)[1:-1] for text in texts)]
     wanted = [needle.encode("utf-8", "surrogatepass") for needle in needles]
     return [path for path in _written_for_people(home) if _holds(path, wanted)]
 

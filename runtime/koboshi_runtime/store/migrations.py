@@ -315,7 +315,17 @@ def m011_guidance(db: Database) -> None:
     db.execute("ALTER TABLE runs ADD COLUMN guidance REAL NOT NULL DEFAULT 0")
 
 
-SCHEMA_VERSION = 11
+_FORKS = "CREATE INDEX runs_by_fork ON runs (parent_run_id) WHERE forked_at IS NOT NULL"
+
+
+@migrations()
+def m012_forks(db: Database) -> None:
+    """Say of each run how many turns it took over from the run that it was forked from, and find those of a run."""
+    db.execute("ALTER TABLE runs ADD COLUMN forked_at INTEGER")
+    db.execute(_FORKS)
+
+
+SCHEMA_VERSION = 12
 """The number of migrations: what `PRAGMA user_version` says of a file that this koboshi wrote."""
 
 

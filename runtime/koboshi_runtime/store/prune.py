@@ -25,25 +25,30 @@ _LOG_TRIES = 50
 _ORPHANS = "DELETE FROM segments WHERE segment_id NOT IN (SELECT segment_id FROM step_segments)"
 
 
-def delete_run(path: Path, run_id: str, forgotten: Sequence[Column]) -> None:
-    """Delete a run and all that belongs to it; `forgotten` are the columns of its row in `forgotten` after the id.
+def delete_runs(path: Path, run_ids: Sequence[str], forgotten: Sequence[Column]) -> None:
+    """Delete runs and all that belongs to them; `forgotten` are the columns of their rows in `forgotten` after the id.
 
-    The split of its prompt stays, by hash alone. Raises StoreError.
+    All go or none. The split of a prompt stays, by hash alone. Raises StoreError.
     """
     with _changing(path) as db:
-        prompt_hash = db.execute("SELECT prompt_hash FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        db.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
-        db.execute(_ORPHANS)
-        db.execute("DELETE FROM offers WHERE offer_hash NOT IN (SELECT offer_hash FROM runs)")
-        if prompt_hash is not None:
-            db.execute(
-                "UPDATE tasks SET prompt = '' WHERE prompt_hash = ? "
-                "AND NOT EXISTS (SELECT 1 FROM runs WHERE prompt_hash = tasks.prompt_hash)",
-                prompt_hash,
-            )
-        marks = ", ".join("?" * len(forgotten))
-        db.execute(f"INSERT OR REPLACE INTO forgotten VALUES (?, {marks})", (run_id, *forgotten))
+        for run_id in run_ids:
+            _delete_run(db, run_id, forgotten)
     rebuild(path)
+
+
+def _delete_run(db: sqlite3.Connection, run_id: str, forgotten: Sequence[Column]) -> None:
+    prompt_hash = db.execute("SELECT prompt_hash FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    db.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+    db.execute(_ORPHANS)
+    db.execute("DELETE FROM offers WHERE offer_hash NOT IN (SELECT offer_hash FROM runs)")
+    if prompt_hash is not None:
+        db.execute(
+            "UPDATE tasks SET prompt = '' WHERE prompt_hash = ? "
+            "AND NOT EXISTS (SELECT 1 FROM runs WHERE prompt_hash = tasks.prompt_hash)",
+            prompt_hash,
+        )
+    marks = ", ".join("?" * len(forgotten))
+    db.execute(f"INSERT OR REPLACE INTO forgotten VALUES (?, {marks})", (run_id, *forgotten))
 
 
 def delete_texts(path: Path, run_ids: Sequence[str]) -> None:

@@ -84,6 +84,7 @@ def _header(row: sqlite3.Row, versions: dict[str, str]) -> RunHeader:
         tools=tuple(unpack_json(row["tools"])),
         sample=row["sample"],
         parent_run_id=row["parent_run_id"],
+        forked_at=row["forked_at"],
         demonstration=bool(row["demonstration"]),
         versions=versions,
         imported=unpack_optional(row["imported"]),

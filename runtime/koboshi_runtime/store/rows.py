@@ -11,8 +11,8 @@ from ..records import EndReason, OutcomeLabel, Purpose, RunStatus, Split
 class RunFilter(Frozen):
     """Which runs are wanted; what is None or empty does not filter. `since` is ISO 8601 in UTC, `model` a name or hash.
 
-    `text` is looked up in the full-text index: all of its words, in any order, in one prompt, reply or call. `before`
-    and `after` are runs: only those that were written earlier, or later.
+    `text` is looked up in the full-text index: all of its words, in any order, in one prompt, reply or call. `fork_of`
+    is the run they were forked from; `before` and `after` are runs: only those that were written earlier, or later.
     """
 
     purpose: Purpose | None = None
@@ -26,6 +26,7 @@ class RunFilter(Frozen):
     text: str | None = None
     since: str | None = None
     imported: bool | None = None
+    fork_of: str | None = None
     before: str | None = None
     after: str | None = None
     limit: int | None = None

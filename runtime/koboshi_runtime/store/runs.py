@@ -25,6 +25,7 @@ _CONDITIONS = {
     "project": "r.project = :project",
     "text": "r.id IN (SELECT value FROM json_each(:found))",
     "since": "r.created_at >= :since",
+    "fork_of": "r.parent_run_id = :fork_of AND r.forked_at IS NOT NULL",
     "imported": "(r.imported IS NOT NULL) = :imported",
     "before": "r.id < (SELECT id FROM runs WHERE run_id = :before)",
     "after": "r.id > (SELECT id FROM runs WHERE run_id = :after)",

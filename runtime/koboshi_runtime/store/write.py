@@ -95,6 +95,7 @@ def start_run(run_id: str, header: RunHeader, *, created_at: str | None = None) 
         "guidance": header.guidance,
         "sample": header.sample,
         "parent_run_id": header.parent_run_id,
+        "forked_at": header.forked_at,
         "demonstration": header.demonstration,
         "imported": pack_optional(header.imported),
         "history": pack_json(history) if history else None,

@@ -19,7 +19,18 @@ from .view import short_hash
 _CELL = 300
 """Characters of one line that are shown; the rest is in `traces show`."""
 
-_GIVEN = ("project", "purpose", "seed", "temperature", "top_p", "guidance", "condition", "sample", "imported")
+_GIVEN = (
+    "project",
+    "purpose",
+    "seed",
+    "temperature",
+    "top_p",
+    "guidance",
+    "condition",
+    "sample",
+    "forked_at",
+    "imported",
+)
 
 
 class DiffRow(Frozen):

@@ -60,6 +60,11 @@ def run_lines(trajectory: Trajectory, *, full: bool = False) -> list[str]:
         f"  {header.purpose} · {header.split} · {trajectory.outcome} · model {short_hash(header.model_hash)} · "
         f"seed {header.seed} · temperature {header.temperature:g}"
         + (f" · guidance {header.guidance:g}" if header.guidance else ""),
+        *(
+            []
+            if header.forked_at is None
+            else [f"  forked from {header.parent_run_id} behind {_turns(header.forked_at)}"]
+        ),
         f"  {reuse_line(prompt_reuse(trajectory.turns))}",
         "  prompt",
         *_text(header.prompt, 4, full),
@@ -130,6 +135,10 @@ def _short(run_id: str) -> str:
 
 def _time(created_at: str) -> str:
     return created_at[:19].replace("T", " ")
+
+
+def _turns(count: int) -> str:
+    return "1 turn" if count == 1 else f"{count} turns"
 
 
 def _origin(imported: str | None) -> str:

@@ -63,6 +63,11 @@ def overview(run: Trajectory, palette: Palette) -> Text:
         "condition": header.condition or "none",
         "project": header.project,
         "policy": short_hash(header.policy_hash),
+        **(
+            {}
+            if header.forked_at is None
+            else {"forked": f"from {header.parent_run_id}, {many(header.forked_at, 'turn')}"}
+        ),
         "took": f"{many(len(turns), 'step')}, {many(len(run.calls), 'call')}, {tokens} tokens, {seconds:.2f} s",
     }
     for name, value in rows.items():
