@@ -69,8 +69,9 @@ class TrainSettings(Frozen):
     """`[train]`: the night. `rank` is of the LoRA matrices; `batch_rows` make one optimizer step.
 
     `classes` are the failure classes that are named to the model, each by a sentence of its own; in a variable they are
-    parted by commas. `contrast` is the weight, under `nat`, of telling a run's condition from the run. `device` is
-    torch's name of one, auto CUDA where it is, else the processor; `checkpointing` saves memory for time,
+    parted by commas. `contrast` is the weight, under `nat`, of telling a run's condition from the run. With `steps`,
+    what a failed run did before its first bad step is learnt as a success, where its forks have shown that step.
+    `device` is torch's name of one, auto CUDA where it is, else the processor; `checkpointing` saves memory for time,
     `micro_tokens` bounds the positions that are computed together.
     """
 
@@ -81,6 +82,7 @@ class TrainSettings(Frozen):
     epochs: float = Field(default=1.0, gt=0)
     batch_rows: int = Field(default=16, ge=1)
     contrast: float = Field(default=0.0, ge=0)
+    steps: bool = False
     micro_tokens: int = Field(default=1536, ge=1)
     checkpointing: bool = False
     device: str = "auto"
@@ -107,9 +109,11 @@ class NightlySettings(Frozen):
 
     A night needs `least_runs` labelled runs, `least_new` of them labelled since the last night. `rollout_tasks` counts
     the train tasks of the project that are tried `samples` times each at `temperature` before the training; 0 tries
-    none. One that none of these solved is tried `retries` times more, at `retry_temperature`. With `--when-idle` a
-    night waits, `wait_h` hours in all, until no terminal was typed into for `idle_minutes` and others use at most
-    `busy_share` of all processors. One that would take longer than `longest_h` hours, by the last one, is not begun.
+    none. One that none of these solved is tried `retries` times more, at `retry_temperature`; one that all solved is
+    tried `hard_negatives` times under the failure condition; of one that had both outcomes a failed run is forked,
+    `forks` times at each place that shows where it was lost. With `--when-idle` a night waits, `wait_h` hours in all,
+    until no terminal was typed into for `idle_minutes` and others use at most `busy_share` of all processors. One that
+    would take longer than `longest_h` hours, by the last one, is not begun.
     """
 
     least_runs: int = Field(default=60, ge=1)
@@ -119,6 +123,8 @@ class NightlySettings(Frozen):
     temperature: float = Field(default=0.8, ge=0)
     retries: int = Field(default=0, ge=0)
     retry_temperature: float = Field(default=1.0, gt=0)
+    hard_negatives: int = Field(default=0, ge=0)
+    forks: int = Field(default=0, ge=0)
     idle_minutes: float = Field(default=10.0, ge=0)
     busy_share: float = Field(default=0.3, gt=0, le=1)
     wait_h: float = Field(default=4.0, ge=0)

@@ -1,6 +1,8 @@
 """A whole experiment on a tiny model: made once, resumed, made anew where an input changed, and reported."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from click.testing import CliRunner
 from tests.trainer.conftest import Kit
 from tests.trainer.lab_bench import EXPERIMENT, open_lab, run_lab, write_experiment
 
+from koboshi_runtime.store.migrations import SCHEMA_VERSION
 from koboshi_runtime.trust import UntrustedError
 from koboshi_tools import KoboshiError
 from koboshi_trainer.commands.lab import lab as lab_command
@@ -63,6 +66,18 @@ def test_changed_input_remakes_what_stands_behind_it_and_nothing_else(tmp_path: 
     assert ("fit", "success") in kinds
     measured = {step.cell.arm.name for step in open_lab(file).missing() if step.cell}
     assert measured == {"success", "nat"}
+
+
+@pytest.mark.slow
+def test_an_experiment_goes_on_in_the_store_of_an_older_koboshi(tmp_path: Path, kit: Kit) -> None:
+    lab = open_lab(write_experiment(tmp_path / "e", kit, text=SMALL))
+    run_lab(lab, tmp_path)
+    shown = lab.recipe.place.folder("demonstrations", lab.recipe.seeded_key) / "traces.db"
+    with closing(sqlite3.connect(shown)) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
+    (lab.results / "seeded.s0.sevens.greedy.json").unlink()
+    assert run_lab(lab, tmp_path) > 0
+    assert lab.missing() == []
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import gzip
 import json
 import platform
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Set
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,8 @@ from pydantic import Field
 from koboshi_policies.versions import ToolVersion
 from koboshi_runtime.files import replace_file, sync_folder, temporary_name
 from koboshi_runtime.ids import prompt_hash
-from koboshi_runtime.records import Trajectory
+from koboshi_runtime.records import OutcomeLabel, Trajectory
+from koboshi_runtime.traces.blame import blame_of
 from koboshi_tools import Frozen, KoboshiError, canonical_json, hash_bytes, hash_value
 
 from .duplicates import Caps, keep
@@ -61,7 +62,7 @@ class Counts(Frozen):
 
     `marked_steps` counts the steps that a policy denied or changed or a person approved, `tool_versions` the rows by
     tool and version, `sources` those that were told something from a place outside, `imported` those that were read
-    from a file.
+    from a file, `blamed` the failures whose first bad step is known.
     """
 
     train: int
@@ -78,6 +79,7 @@ class Counts(Frozen):
     tool_versions: dict[str, int] = Field(default_factory=dict)
     sources: dict[str, int] = Field(default_factory=dict)
     imported: dict[str, int] = Field(default_factory=dict)
+    blamed: int = 0
 
 
 class DatasetManifest(Frozen):
@@ -118,8 +120,11 @@ def build_dataset(
     """
     settings = settings or DatasetSettings()
     excluded: Counter[str] = Counter()
-    found = [_example(trajectory, user_segment, settings, evaluated, excluded) for trajectory in trajectories]
-    kept = keep((example for example in found if example is not None), settings.caps, seed=settings.seed)
+    runs = list(trajectories)
+    blamed = first_bad_steps(runs)
+    found = [_example(run, user_segment, settings, evaluated, excluded) for run in runs]
+    known = [_blamed(example, blamed) for example in found if example is not None]
+    kept = keep(known, settings.caps, seed=settings.seed)
     excluded.update(kept.dropped)
     if not kept.examples:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(excluded.items())) or "there were none"
@@ -196,6 +201,23 @@ def _example(
     )
 
 
+def first_bad_steps(runs: Sequence[Trajectory]) -> dict[str, int]:
+    """Return the first bad step of each failed run among `runs` whose forks among them show it."""
+    solved, forks = set[str](), defaultdict[str, list[Trajectory]](list)
+    for run in runs:
+        if run.header.forked_at is not None and run.header.parent_run_id is not None:
+            forks[run.header.parent_run_id].append(run)
+        elif run.outcome is OutcomeLabel.SUCCESS and not run.header.demonstration:
+            solved.add(run.header.prompt)
+    failed = (run for run in runs if run.run_id in forks and run.outcome is OutcomeLabel.FAILURE)
+    found = (blame_of(run, forks[run.run_id], solved=run.header.prompt in solved) for run in failed)
+    return {blame.run_id: blame.first_bad for blame in found if blame.first_bad is not None}
+
+
+def _blamed(example: Example, first_bad: Mapping[str, int]) -> Example:
+    return example.model_copy(update={"first_bad": first_bad.get(example.run_id)})
+
+
 def _tool_versions(trajectory: Trajectory) -> dict[str, ToolVersion]:
     intents = [call.intent for call in trajectory.calls]
     return {
@@ -264,6 +286,7 @@ def _counts(examples: tuple[Example, ...], settings: DatasetSettings, excluded: 
         ),
         sources=_count(source for example in examples for source in example.sources),
         imported=_count(example.imported for example in examples if example.imported),
+        blamed=sum(example.first_bad is not None for example in examples),
     )
 
 

@@ -4,7 +4,7 @@ An outside source is a host or an MCP server that told a run something. However 
 `per_source` rows: what comes from there may be poisoned in a way that nobody has seen yet.
 
 Every choice is by a stable pseudo-random order of the run ids under one seed, so that the same pool always gives the
-same examples, whatever order it comes in.
+same examples, whatever order it comes in. Failures whose first bad step is known come before the others.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ class Kept:
 
 def keep(examples: Iterable[Example], caps: Caps, *, seed: int) -> Kept:
     """Apply all caps. Demonstrations are kept apart: they count in no ratio but their own."""
-    ordered = sorted(examples, key=lambda example: stable_key(seed, example.run_id))
+    ordered = sorted(examples, key=lambda example: (example.first_bad is None, stable_key(seed, example.run_id)))
     dropped: Counter[str] = Counter()
     own = _unsure([example for example in ordered if not example.demonstration], caps, dropped)
     own = _ratio(_per_task(own, caps, dropped), caps, dropped)

@@ -7,17 +7,19 @@ the effect, and KTO, whose loss and not its condition tells the kinds apart. Dec
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from koboshi_runtime.records import OutcomeLabel
 
 from .fit_values import FitSettings, PreferenceSettings
-from .rows import Example, TokenRow, token_row
+from .rows import Example, Part, TokenRow, part_of, token_row
 
 SUCCESS = "success"
 FAILURE = "failure"
+GOOD_STEPS = "good_steps"
+"""The label of rows of what a failed run did well."""
 
 
 class Method(StrEnum):
@@ -56,18 +58,20 @@ class Conditions:
 class Assignment:
     """What `assign` needs besides method and examples. With `twins` each own run has itself under the other condition.
 
-    The other condition of a success is the plain failure, that of any failure is success. Demonstrations have no twin:
-    what tells good runs from bad ones must not be who wrote them.
+    With `steps` a failed run whose first bad step is known is cut there: what came before is learnt as a success, a row
+    of its own, and the rest as the failure. The other condition of a success is the plain failure, that of any failure
+    is success. Demonstrations have no twin: what tells good runs from bad ones must not be who wrote them.
     """
 
     weights: Weights = field(default_factory=Weights)
     conditions: Conditions = field(default_factory=Conditions)
     twins: bool = False
+    steps: bool = False
     seed: int = 0
 
 
 def assign(examples: Sequence[Example], method: Method, assignment: Assignment | None = None) -> list[TokenRow]:
-    """Return the rows of `method`, in the order of `examples`.
+    """Return the rows of `method`, in the order of `examples`; successes alone have good steps of failures behind them.
 
     Under NUT, KTO and successes-only every row carries the success condition, as decoding asks for it. Under shuffled
     labels the conditions of NAT are permuted among the examples that are not demonstrations. Each row's `label` is its
@@ -76,19 +80,41 @@ def assign(examples: Sequence[Example], method: Method, assignment: Assignment |
     assignment = assignment or Assignment()
     used = [example for example in examples if method is not Method.SUCCESS or example.label is OutcomeLabel.SUCCESS]
     conditions = _conditions(used, method, assignment)
-    return [
-        _row(example, condition, assignment)
+    rows = [
+        row
         for example, condition in zip(used, conditions, strict=True)
         if _weight(example, assignment.weights) > 0
+        for row in _rows(example, condition, assignment)
     ]
+    if method is Method.SUCCESS and assignment.steps:
+        rows += [row for example in examples if example.first_bad is not None for row in _good(example, assignment)]
+    return rows
 
 
-def _row(example: Example, condition: str | None, assignment: Assignment) -> TokenRow:
+def _rows(example: Example, condition: str | None, assignment: Assignment) -> Iterator[TokenRow]:
+    cut = assignment.steps and example.first_bad is not None and condition not in {SUCCESS, None}
+    if not cut:
+        yield _row(example, condition, assignment)
+        return
+    yield from _good(example, assignment)
+    if part_of(example, Part.BAD):
+        yield _row(example, condition, assignment, Part.BAD)
+
+
+def _good(example: Example, assignment: Assignment) -> Iterator[TokenRow]:
+    """Yield what was good of a failed run, under the success condition."""
+    if part_of(example, Part.GOOD):
+        condition = SUCCESS if assignment.conditions.used else None
+        yield token_row(example, condition, weight=assignment.weights.success, label=GOOD_STEPS, part=Part.GOOD)
+
+
+def _row(example: Example, condition: str | None, assignment: Assignment, part: Part = Part.WHOLE) -> TokenRow:
     weight = _weight(example, assignment.weights)
-    row = token_row(example, condition, weight=weight)
+    row = token_row(example, condition, weight=weight, part=part)
     if not assignment.twins or example.demonstration:
         return row
-    return replace(row, twin=token_row(example, FAILURE if condition == SUCCESS else SUCCESS, weight=weight))
+    other = FAILURE if condition == SUCCESS else SUCCESS
+    return replace(row, twin=token_row(example, other, weight=weight, part=part))
 
 
 def _conditions(examples: Sequence[Example], method: Method, assignment: Assignment) -> list[str | None]:

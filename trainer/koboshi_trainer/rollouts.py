@@ -4,15 +4,21 @@ A pair of task and sample that has ended already, for the same model, seed, temp
 a round that was cut off goes on where it stopped, and a round that is whole costs one read.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from koboshi_runtime.records import EndReason, OutcomeLabel, Purpose, RunHeader, Split
-from koboshi_runtime.runner import Runner, RunResult, side_by_side
+from koboshi_runtime.records import EndReason, OutcomeLabel, Purpose, RunHeader, Split, Trajectory
+from koboshi_runtime.runner import Runner, side_by_side
 from koboshi_runtime.store import RunFilter
 from koboshi_runtime.tasks import Task
+from koboshi_runtime.traces.blame import find_blame
+from koboshi_tools import UsageError
 
+from .methods import FAILURE
+from .quality import MALFORMED, failure_class
 from .tries import Tries
 
 # Ends that say nothing about the model: such a run is made again.
@@ -35,43 +41,101 @@ class RunKey(NamedTuple):
 
 
 class RolloutProgress(NamedTuple):
-    """How many runs of a round are done, of how many, and the one that just ended."""
+    """How many runs of a round are done, of how many: more may follow from what becomes of them."""
 
     done: int
     wanted: int
-    result: RunResult
+
+
+OnProgress: TypeAlias = Callable[[RolloutProgress], None]
 
 
 async def roll_out(
-    runner: Runner,
-    tasks: Sequence[Task],
-    tries: Tries,
-    *,
-    on_progress: Callable[[RolloutProgress], None] | None = None,
+    runner: Runner, tasks: Sequence[Task], tries: Tries, *, on_progress: OnProgress | None = None
 ) -> list[str]:
-    """Return the run ids of every task's tries, in the order of the tasks, then those of the retries.
+    """Return the run ids of every task's tries, in the order of the tasks, then those of what was tried beyond.
 
     Those that are stored are not rerun. Raises StoreError if a run cannot be recorded; those that ended before are
-    stored.
+    stored. Raises UsageError for tries under conditions with a model that knows none.
     """
-    trying = _at(runner, tries.temperature)
-    run_ids = await make_missing(trying, tasks, samples=tries.samples, on_progress=on_progress)
-    if tries.retries == 0:
-        return run_ids
-    solved = {task for task, run_id in _paired(tasks, run_ids, tries.samples) if _succeeded(runner, run_id)}
-    unsolved = [task for place, task in enumerate(tasks) if place not in solved]
+    if tries.hard_negatives and not runner.model.info.profile.conditions:
+        raise UsageError(
+            f"{runner.model.info.name} cannot be asked for a failure: it was not trained under conditions here",
+            hint="Leave hard_negatives out for it.",
+        )
+    run_ids: list[str] = []
 
-    def told(progress: RolloutProgress) -> None:
-        if on_progress is not None:
-            before = len(run_ids)
-            on_progress(progress._replace(done=before + progress.done, wanted=before + progress.wanted))
+    async def more(trying: Runner, some: Sequence[Task], count: int, first: int = 0) -> None:
+        told = _behind(len(run_ids), on_progress)
+        run_ids.extend(await make_missing(trying, some, samples=count, first=first, on_progress=told))
 
-    again = _at(runner, tries.retry_temperature)
-    return run_ids + await make_missing(again, unsolved, samples=tries.retries, first=tries.samples, on_progress=told)
+    await more(_at(runner, tries.temperature), tasks, tries.samples)
+    solved = Counter(place for place, run_id in _paired(tasks, run_ids, tries.samples) if _succeeded(runner, run_id))
+    if tries.retries:
+        again = _at(runner, tries.retry_temperature, guidance=tries.retry_guidance)
+        unsolved = [task for place, task in enumerate(tasks) if not solved[place]]
+        await more(again, unsolved, tries.retries, first=tries.samples)
+    if tries.hard_negatives:
+        wrong = _at(runner, tries.retry_temperature, condition=FAILURE)
+        sure = [task for place, task in enumerate(tasks) if solved[place] == tries.samples]
+        await more(wrong, sure, tries.hard_negatives)
+    if tries.forks:
+        told = _behind(len(run_ids), on_progress)
+        run_ids += await fork_failures(_at(runner, tries.temperature), run_ids, tries.forks, on_progress=told)
+    return run_ids
 
 
-def _at(runner: Runner, temperature: float) -> Runner:
-    settings = replace(runner.settings, purpose=Purpose.ROLLOUT, split=Split.TRAIN, temperature=temperature)
+async def fork_failures(
+    runner: Runner, run_ids: Sequence[str], samples: int, *, on_progress: OnProgress | None = None
+) -> list[str]:
+    """Return the run ids of the forks that show where a failed run was lost, of one run for each task of both outcomes.
+
+    Only a well-formed failure of more than one step is forked. One whose turns cannot be said again is passed over: its
+    forks are stored with the reason.
+    """
+    chosen = _worth_forking([runner.store.trajectory(run_id) for run_id in run_ids])
+    queue, found = iter(chosen), dict[str, list[str]]()
+
+    async def work() -> None:
+        for failed in queue:
+            # What cannot be forked says so in the forks that were tried.
+            with suppress(UsageError):
+                await find_blame(runner, failed, samples=samples, solved=True)
+            rows = runner.store.runs(RunFilter(fork_of=failed.run_id, model=runner.model.info.model_hash))
+            found[failed.run_id] = [row.run_id for row in reversed(rows)]
+            if on_progress is not None:
+                on_progress(RolloutProgress(len(found), len(chosen)))
+
+    jobs = runner.settings.jobs or runner.model.info.parallel
+    await side_by_side(work, min(max(1, jobs // samples), len(chosen)))
+    return [run_id for failed in chosen for run_id in found[failed.run_id]]
+
+
+def _worth_forking(runs: Sequence[Trajectory]) -> list[Trajectory]:
+    solved = {run.header.prompt for run in runs if run.outcome is OutcomeLabel.SUCCESS}
+    chosen: dict[str, Trajectory] = {}
+    for run in runs:
+        kind = failure_class(run)
+        if kind is not None and kind not in MALFORMED and len(run.turns) > 1 and run.header.prompt in solved:
+            chosen.setdefault(run.header.prompt, run)
+    return list(chosen.values())
+
+
+def _behind(before: int, on_progress: OnProgress | None) -> OnProgress | None:
+    if on_progress is None:
+        return None
+    return lambda told: on_progress(RolloutProgress(before + told.done, before + told.wanted))
+
+
+def _at(runner: Runner, temperature: float, *, guidance: float = 0.0, condition: str | None = None) -> Runner:
+    settings = replace(
+        runner.settings,
+        purpose=Purpose.ROLLOUT,
+        split=Split.TRAIN,
+        temperature=temperature,
+        guidance=guidance,
+        condition=condition or runner.settings.condition,
+    )
     return replace(runner, settings=settings)
 
 
@@ -90,7 +154,7 @@ async def make_missing(
     *,
     samples: int = 1,
     first: int = 0,
-    on_progress: Callable[[RolloutProgress], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[str]:
     """Return the run ids of every task's `samples`, counted from `first`; those that the runner's store holds are kept.
 
@@ -108,7 +172,7 @@ async def make_missing(
             found[key_of(runner, task, sample)] = result.run_id
             done += 1
             if on_progress is not None:
-                on_progress(RolloutProgress(done, len(pairs), result))
+                on_progress(RolloutProgress(done, len(pairs)))
 
     runner.store.assign_splits([(task.prompt, runner.settings.split) for task in tasks])
     await side_by_side(work, min(runner.settings.jobs or runner.model.info.parallel, len(missing)))

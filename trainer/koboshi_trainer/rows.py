@@ -13,6 +13,7 @@ rows and stays apart, so that the trainer computes it once.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pydantic import Field
 
@@ -29,6 +30,14 @@ UserSegment = Callable[[str, str | None], tuple[int, ...]]
 NO_CONDITION = ""
 
 
+class Part(StrEnum):
+    """Which replies of an example a row learns: all, those before its first bad step, or those from it on."""
+
+    WHOLE = "whole"
+    GOOD = "good"
+    BAD = "bad"
+
+
 class RowError(KoboshiError):
     """A trajectory cannot become a row."""
 
@@ -36,12 +45,13 @@ class RowError(KoboshiError):
 class Span(Frozen):
     """A stretch of ids behind the user segment; `learn` says whether the model wrote it and is to learn it.
 
-    `mark` says what a policy or a person made of the calls in it.
+    `mark` says what a policy or a person made of the calls in it, `step` which turn of its run a reply was.
     """
 
     ids: tuple[int, ...]
     learn: bool
     mark: StepMark | None = None
+    step: int | None = None
 
 
 class Example(Frozen):
@@ -50,6 +60,7 @@ class Example(Frozen):
     `users` holds the user segment's ids by condition, under `NO_CONDITION` those without one. `task_hash` is the hash
     of the normalised prompt; `failure_class` is None for a success. `tool_versions` holds the version of each tool that
     was called, `sources` the places outside that the run was told something from, `imported` the one it was read from.
+    `first_bad` is the step at which a failed run was lost, where its forks have shown that.
     """
 
     run_id: str
@@ -58,6 +69,7 @@ class Example(Frozen):
     purpose: Purpose
     label: OutcomeLabel
     failure_class: str | None = None
+    first_bad: int | None = None
     demonstration: bool = False
     tools: tuple[str, ...] = ()
     tool_versions: dict[str, ToolVersion] = Field(default_factory=dict)
@@ -109,8 +121,19 @@ class TokenRow:
         return sum(self.learn)
 
 
-def token_row(example: Example, condition: str | None, *, weight: float = 1.0, label: str | None = None) -> TokenRow:
-    """Return `example` under `condition`; raises RowError if the dataset was built without that condition."""
+def token_row(
+    example: Example,
+    condition: str | None,
+    *,
+    weight: float = 1.0,
+    label: str | None = None,
+    part: Part = Part.WHOLE,
+) -> TokenRow:
+    """Return `example` under `condition`; raises RowError if the dataset was built without that condition.
+
+    Of a `part` that is not the whole, what stands behind its last learnt reply is left out. Raises ValueError if
+    nothing of it is learnt.
+    """
     user = example.users.get(condition or NO_CONDITION)
     if user is None:
         raise RowError(
@@ -118,7 +141,7 @@ def token_row(example: Example, condition: str | None, *, weight: float = 1.0, l
             hint="Build the dataset again with this condition among its conditions.",
         )
     ids, learn = list(user), [False] * len(user)
-    for span in example.spans:
+    for span in part_of(example, part):
         ids.extend(span.ids)
         learn.extend([span.learn] * len(span.ids))
     return TokenRow(
@@ -131,6 +154,18 @@ def token_row(example: Example, condition: str | None, *, weight: float = 1.0, l
         group=example.task_hash,
         run_id=example.run_id,
     )
+
+
+def part_of(example: Example, part: Part) -> tuple[Span, ...]:
+    """Return the spans of a part of an example, empty if nothing of it is learnt."""
+    if part is Part.WHOLE:
+        return example.spans
+    bad = example.first_bad
+
+    def belongs(span: Span) -> bool:
+        return bad is not None and span.step is not None and (span.step < bad) is (part is Part.GOOD)
+
+    return _trim([span.model_copy(update={"learn": span.learn and belongs(span)}) for span in example.spans])
 
 
 def prefix_and_spans(trajectory: Trajectory) -> tuple[tuple[int, ...], tuple[Span, ...]]:
@@ -173,7 +208,7 @@ def _spans(trajectory: Trajectory, *, skip: int) -> Iterator[Span]:
         if turn.in_context or (turn is turns[-1] and well_formed(turn)):
             mark = marks.get(turn.index)
             learn = well_formed(turn) and may_teach(mark, trajectory.outcome)
-            yield Span(ids=turn.reply.ids, learn=learn, mark=mark)
+            yield Span(ids=turn.reply.ids, learn=learn, mark=mark, step=turn.index)
 
 
 def _trim(spans: list[Span]) -> tuple[Span, ...]:

@@ -60,7 +60,8 @@ def plan_of(settings: "TrainSettings") -> "FitPlan":
         seed=settings.seed,
     )
     method = Method(settings.method)
-    assignment = Assignment(conditions=Conditions(classes=settings.classes), seed=settings.seed)
+    conditions = Conditions(classes=settings.classes)
+    assignment = Assignment(conditions=conditions, steps=settings.steps, seed=settings.seed)
     return FitPlan(method, loss_of(method, fit_settings), assignment)
 
 

@@ -98,7 +98,8 @@ class _Sides(NamedTuple):
 
 def make_report(place: DemoPlace, result: DemoResult) -> Report:
     """Reckon the report of a finished demo from its store."""
-    store = Store.read_only(place.home.traces)
+    # Opened to write: the home of an older koboshi's demo is migrated.
+    store = Store.open(place.home.traces)
     try:
         sides = _sides(store, result)
         live = place.registry.current().manifest

@@ -95,6 +95,9 @@ class Pool(Frozen):
     temperature: float = Field(default=0.8, gt=0)
     retries: int = Field(default=0, ge=0)
     retry_temperature: float = Field(default=1.0, gt=0)
+    retry_guidance: Annotated[float, LATER] = Field(default=0.0, ge=0)
+    hard_negatives: Annotated[int, LATER] = Field(default=0, ge=0)
+    forks: Annotated[int, LATER] = Field(default=0, ge=0)
     seed: int = 0
     dataset: DatasetSettings = DatasetSettings()
 
@@ -106,14 +109,23 @@ class Pool(Frozen):
             temperature=self.temperature,
             retries=self.retries,
             retry_temperature=self.retry_temperature,
+            retry_guidance=self.retry_guidance,
+            hard_negatives=self.hard_negatives,
+            forks=self.forks,
         )
+
+    @property
+    def beyond(self) -> dict[str, Any]:
+        """What of the tries came later than the first results, where it is used."""
+        return self.model_dump(include={"retry_guidance", "hard_negatives", "forks"}, exclude_defaults=True)
 
 
 class ArmFit(Frozen):
     """How all arms are fitted. `start` is the model that the adapter is laid on; `replay` counts demonstrations a row.
 
     `failures_per_success` cuts the pool's failures down, `sure_share` the successes at tasks that never failed, by the
-    same stable choice for every arm; `pairs_first` keeps failures at tasks that were also solved before others.
+    same stable choice for every arm; `pairs_first` keeps failures at tasks that were also solved before others. `steps`
+    learns what a failed run did before its first bad step as a success.
     """
 
     start: Literal["seeded", "base"] = "seeded"
@@ -121,6 +133,7 @@ class ArmFit(Frozen):
     failures_per_success: float | None = Field(default=None, gt=0)
     sure_share: float = Field(default=1.0, ge=0, le=1)
     pairs_first: bool = False
+    steps: Annotated[bool, LATER] = False
     failure_weight: float = Field(default=1.0, ge=0)
     demonstration_weight: float = Field(default=1.0, ge=0)
     classes: tuple[str, ...] = ()

@@ -120,6 +120,7 @@ class Maker:
             weights=Weights(failure=own.failure_weight, demonstration=own.demonstration_weight),
             conditions=Conditions(classes=own.classes, fewest=own.fewest),
             twins=loss_of(arm.method, own.settings).contrast > 0,
+            steps=own.steps,
             seed=seed,
         )
         return assign([*kept, *self._replayed(own, len(kept), seed)], arm.method, assignment)
@@ -141,7 +142,8 @@ class Maker:
     def shown(self, count: int) -> list[Trajectory]:
         """Return the runs of the first `count` demonstrations, for a prompt that shows them."""
         assert self.demonstrations.train, "there are no demonstrations"
-        store = Store.read_only(self._place.folder("demonstrations", self.recipe.seeded_key) / "traces.db")
+        # Opened to write: a file of an older koboshi is migrated, for which reading alone would be refused.
+        store = Store.open(self._place.folder("demonstrations", self.recipe.seeded_key) / "traces.db")
         try:
             found = {run.header.prompt: run for run in store.iter_trajectories((Purpose.ROLLOUT,), (Split.TRAIN,))}
         finally:

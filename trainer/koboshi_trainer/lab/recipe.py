@@ -91,7 +91,8 @@ class Recipe:
         pool = self.place.experiment.pool
         frozen = self.dataset_settings.model_dump(mode="json") | {"caps": self.dataset_settings.caps.identity()}
         retried = [pool.retries, pool.retry_temperature] if pool.retries else []
-        own = [pool.samples, pool.temperature, *retried, pool.seed, frozen]
+        beyond = [pool.beyond] if pool.beyond else []
+        own = [pool.samples, pool.temperature, *retried, *beyond, pool.seed, frozen]
         return hash_value([self.seeded_key, tasks_hash(self.pool_tasks), own])
 
     @cached_property

@@ -190,18 +190,21 @@ def _try(workshop: Workshop, plan: NightPlan, selected: _Selected, night: Night)
         current = workshop.registry.current()
         async with workshop.model(current) as model:
             runner = workshop.runner(model, RunSettings(purpose=Purpose.ROLLOUT, split=Split.TRAIN))
-            return await roll_out(runner, chosen, _tries(plan.settings), on_progress=plan.on_rollout)
+            tries = _tries(plan.settings, asks_for_failures=model.info.profile.conditions is not None)
+            return await roll_out(runner, chosen, tries, on_progress=plan.on_rollout)
 
     runs = asyncio.run(work())
     return _Tried(outcomes=dict(Counter(workshop.store.trajectory(run_id).outcome.value for run_id in runs)))
 
 
-def _tries(settings: NightlySettings) -> Tries:
+def _tries(settings: NightlySettings, *, asks_for_failures: bool) -> Tries:
     return Tries(
         samples=settings.samples,
         temperature=settings.temperature,
         retries=settings.retries,
         retry_temperature=settings.retry_temperature,
+        hard_negatives=settings.hard_negatives if asks_for_failures else 0,
+        forks=settings.forks,
     )
 
 
