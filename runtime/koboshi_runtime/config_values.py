@@ -72,7 +72,7 @@ class TrainSettings(Frozen):
     parted by commas. `contrast` is the weight, under `nat`, of telling a run's condition from the run. With `steps`,
     what a failed run did before its first bad step is learnt as a success, where its forks have shown that step.
     `device` is torch's name of one, auto CUDA where it is, else the processor; `checkpointing` saves memory for time,
-    `micro_tokens` bounds the positions that are computed together.
+    `micro_tokens` bounds the positions that are computed together; `processes` share the work, a CUDA device each.
     """
 
     method: Literal["nat", "nut", "success", "kto"] = "nat"
@@ -86,6 +86,7 @@ class TrainSettings(Frozen):
     micro_tokens: int = Field(default=1536, ge=1)
     checkpointing: bool = False
     device: str = "auto"
+    processes: int = Field(default=1, ge=1)
     threads: int = Field(default_factory=_processors, ge=1)
     nice: int = Field(default=10, ge=0, le=19)
     seed: int = 0

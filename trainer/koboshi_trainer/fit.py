@@ -32,6 +32,7 @@ from .objectives import Objective, objective_of
 from .rows import TokenRow
 from .schedule import learning_rate, plan_fit, row_tokens
 from .shared_prefix import body_hidden, set_attention, use_shared_prefix
+from .team import ALONE, Team
 
 CHECKPOINT_FILE = "checkpoint.pt"
 REPORT_FILE = "fit.json"
@@ -48,12 +49,13 @@ def fit(
     base: str,
     held_out: HeldOut | None = None,
     progress: OnProgress | None = None,
+    team: Team = ALONE,
 ) -> FitReport:
     """Train a fresh adapter for `model` on `rows` and leave it in `out_dir` in PEFT's format, with the report.
 
-    `base` names the weights of `model` (a hash) and is part of the fit's identity. `held_out` is measured before and
-    after by the names given. Raises UsageError without rows, KoboshiError if `out_dir` holds another fit's checkpoint
-    or if the loss is no number.
+    Every process of a `team` calls it with the same arguments and a model of its own. `base` names the weights of
+    `model` (a hash) and is part of the fit's identity. `held_out` is measured before and after by the names given.
+    Raises UsageError without rows, KoboshiError for another fit's checkpoint in `out_dir` or a loss that is no number.
     """
     if not rows:
         raise UsageError("there is no row to train on", hint="`koboshi nightly status` says which labels are missing.")
@@ -62,14 +64,16 @@ def fit(
     done = _finished(out_dir, fit_hash)
     if done is not None:
         return done
-    with _adapted(model, settings) as adapter:
+    with _adapted(model, settings, team) as adapter:
         plan = plan_fit(rows, settings)
         objective = objective_of(model, adapter, plan, settings)
-        job = _Job(model, adapter, settings, plan, fit_hash, out_dir / CHECKPOINT_FILE, objective)
+        job = _Job(model, adapter, settings, plan, fit_hash, out_dir / CHECKPOINT_FILE, objective, team)
         state = _train(job, held_out or {}, progress)
         if settings.patience is not None and state.best is not None:
             adapter.load(state.best)
         report = _report(job, rows, state)
+        if not team.writes:
+            return report
         lora.save(adapter.state(), out_dir, r=settings.r, alpha=settings.alpha, base=base)
     replace_file(out_dir / REPORT_FILE, (report.model_dump_json(indent=2) + "\n").encode())
     job.checkpoint.unlink(missing_ok=True)
@@ -86,13 +90,13 @@ class _Job:
     fit_hash: str
     checkpoint: Path
     objective: Objective
+    team: Team
 
 
 @contextmanager
-def _adapted(model: Any, settings: FitSettings) -> Iterator[lora.Adapter]:
-    with on(model, device_of(settings.device)):
-        dtype = faster_dtype() if settings.dtype == "auto" else getattr(torch, settings.dtype)
-        model.to(dtype).train()
+def _adapted(model: Any, settings: FitSettings, team: Team) -> Iterator[lora.Adapter]:
+    with on(model, team.device(device_of(settings.device))):
+        model.to(_dtype(settings, team)).train()
         if settings.checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         attention = use_shared_prefix(model)
@@ -105,6 +109,14 @@ def _adapted(model: Any, settings: FitSettings) -> Iterator[lora.Adapter]:
             if settings.checkpointing:
                 model.gradient_checkpointing_disable()
             model.eval()
+
+
+def _dtype(settings: FitSettings, team: Team) -> torch.dtype:
+    if settings.dtype != "auto":
+        named: torch.dtype = getattr(torch, settings.dtype)
+        return named
+    # Measured, so it might come out otherwise in each process.
+    return torch.bfloat16 if team.follow(faster_dtype() is torch.bfloat16) else torch.float32
 
 
 def _train(job: _Job, held_out: HeldOut, on_progress: OnProgress | None) -> Progress:
@@ -121,11 +133,11 @@ def _train(job: _Job, held_out: HeldOut, on_progress: OnProgress | None) -> Prog
         state.seconds += time.perf_counter() - start
         if settings.evaluate_every and state.optimizer_step % settings.evaluate_every == 0:
             _evaluate(job, held_out, state)
-        if state.optimizer_step % settings.checkpoint_every == 0:
+        if job.team.writes and state.optimizer_step % settings.checkpoint_every == 0:
             save_checkpoint(
                 job.checkpoint, job.fit_hash, state, adapter=job.adapter.state(), optimizer=optimizer.state_dict()
             )
-        if on_progress is not None:
+        if on_progress is not None and job.team.writes:
             on_progress(_told(state, len(job.plan)))
     if not (settings.evaluate_every and state.optimizer_step % settings.evaluate_every == 0):
         _evaluate(job, held_out, state)
@@ -139,12 +151,14 @@ def _optimizer_step(job: _Job, optimizer: torch.optim.Optimizer, batch: Optimize
         group["lr"] = rate
     weight = job.objective.begin(batch)
     head = job.model.get_output_embeddings().weight
-    loss = 0.0
-    for micro in batch:
+    loss, computed = 0.0, 0
+    for micro in job.team.share(batch, settings.micro_tokens):
         total, own = job.objective.loss(micro, body_hidden(job.model, micro), head)
         (total / weight).backward()  # type: ignore[no-untyped-call]
         loss += own / weight
-        state.computed_tokens += micro.tokens
+        computed += micro.tokens
+    loss, computed_by_all = job.team.add_up(job.adapter.parameters(), (loss, float(computed)))
+    state.computed_tokens += round(computed_by_all)
     norm = float(torch.nn.utils.clip_grad_norm_(list(job.adapter.parameters()), settings.max_gradient_norm))
     if not math.isfinite(loss) or not math.isfinite(norm):
         raise KoboshiError(

@@ -16,12 +16,11 @@ from koboshi_runtime.model import Model
 from koboshi_runtime.models.inspect import quantise
 from koboshi_runtime.records import OutcomeLabel, Purpose, Split, Trajectory
 from koboshi_runtime.store import Store
-from koboshi_tools import hash_file
 
 from .conditions import tuned_profile, user_segments
 from .dataset import Dataset, DatasetSettings, build_dataset
 from .export import ExportManifest, StageName, export
-from .fit import fit
+from .fit_file import fit_file
 from .fit_values import FitReport, FitSettings, OnProgress
 from .imported import encoded
 from .master import MasterManifest, make_master
@@ -73,12 +72,12 @@ def fit_dataset(
     """
     twins = plan.settings.contrast > 0
     rows = assign(dataset.train, plan.method, replace(plan.assignment, twins=twins))
-    return fit(
+    return fit_file(
+        master,
         load_model(master),
         rows,
         plan.settings,
         out,
-        base=hash_file(master),
         held_out=_held_out_rows(dataset.held_out, plan),
         progress=on_progress,
     )

@@ -57,6 +57,7 @@ def plan_of(settings: "TrainSettings") -> "FitPlan":
         micro_tokens=settings.micro_tokens,
         checkpointing=settings.checkpointing,
         device=settings.device,
+        processes=settings.processes,
         seed=settings.seed,
     )
     method = Method(settings.method)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koboshi_runtime.files import replace_file
-from koboshi_tools import Frozen, hash_file
+from koboshi_tools import Frozen
 
 from .. import lora
 from ..adapter import read_adapter
-from ..fit import fit
+from ..fit_file import fit_file
 from ..fit_values import FitProgress, FitReport, FitSettings
 from ..gguf.read import read_gguf
 from ..guards import Guards, measure_guards
@@ -72,7 +72,7 @@ def train_model(
         tell(told.optimizer_step / told.optimizer_steps)
 
     model = load_model(start)
-    report = fit(model, rows, settings, folder / "adapter", base=hash_file(start), progress=on_progress)
+    report = fit_file(start, model, rows, settings, folder / "adapter", progress=on_progress)
     made = export_adapter(start, folder / "adapter", folder / "export", run_id=folder.name)
     update = read_adapter(folder / "adapter", read_gguf(start))
     quantised = folder / "export" / made.stage("q8_0").file
