@@ -71,8 +71,9 @@ class TrainSettings(Frozen):
     `classes` are the failure classes that are named to the model, each by a sentence of its own; in a variable they are
     parted by commas. `contrast` is the weight, under `nat`, of telling a run's condition from the run. With `steps`,
     what a failed run did before its first bad step is learnt as a success, where its forks have shown that step.
-    `device` is torch's name of one, auto CUDA where it is, else the processor; `checkpointing` saves memory for time,
-    `micro_tokens` bounds the positions that are computed together; `processes` share the work, a CUDA device each.
+    `device` is torch's name of one, auto CUDA where it is, else the processor; `checkpointing` and `four_bit` (QLoRA)
+    save memory for time, `micro_tokens` bounds the positions that are computed together; `processes` share the work, on
+    CUDA with a device each.
     """
 
     method: Literal["nat", "nut", "success", "kto"] = "nat"
@@ -85,6 +86,7 @@ class TrainSettings(Frozen):
     steps: bool = False
     micro_tokens: int = Field(default=1536, ge=1)
     checkpointing: bool = False
+    four_bit: bool = False
     device: str = "auto"
     processes: int = Field(default=1, ge=1)
     threads: int = Field(default_factory=_processors, ge=1)

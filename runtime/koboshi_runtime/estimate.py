@@ -1,8 +1,8 @@
 """What a model needs here, before anything is loaded: memory to serve, memory and disk for a night, and what is there.
 
 Estimates, made from the file's header. Serving is what llama.cpp allocates: the weights, a KV cache of all sequences at
-their full length, and the logits of one batch. A night keeps the weights in 16 bits beside what LoRA needs, and writes
-an F16 master, an F16 candidate and its quantised form.
+their full length, and the logits of one batch. A night keeps the weights, in 16 bits or in 4, beside what LoRA needs
+for the positions that it computes together, and writes an F16 master, an F16 candidate and its quantised form.
 """
 
 import os
@@ -11,14 +11,18 @@ from pathlib import Path
 
 from koboshi_tools import Frozen
 
+from .config_values import TrainSettings
 from .worker.facts import GgufFacts
 from .workermodel import WorkerSettings
 
 _CELL_BYTES = 2
 _LOGIT_BYTES = 4
 
-# Activations, optimizer state and the libraries of a training process; measured on SmolLM2-135M at rank 32.
-_TRAINING_BYTES = 2.5e9
+# Of a training process: libraries and optimizer state, and what a position keeps for the gradient, measured on
+# SmolLM2-135M at rank 32, whose layers times width are `_MEASURED_WIDTH`. Checkpointing keeps about a tenth of it.
+_PROCESS_BYTES = 0.35e9
+_POSITION_BYTES, _MEASURED_WIDTH, _CHECKPOINTED = 1.4e6, 30 * 576, 0.1
+_FOUR_BIT_BYTES = 4.5 / 8
 
 # Bytes of a night's files for each weight: F16 master 2, F16 candidate 2, Q8_0 release 1.06, adapter and checkpoints.
 _NIGHT_BYTES_A_WEIGHT = 5.5
@@ -40,15 +44,27 @@ class Need(Frozen):
         return self.needed_gb <= self.there_gb
 
 
-def needs(facts: GgufFacts, file_bytes: int, settings: WorkerSettings, home: Path) -> tuple[Need, ...]:
+def needs(
+    facts: GgufFacts, file_bytes: int, settings: WorkerSettings, train: TrainSettings, home: Path
+) -> tuple[Need, ...]:
     """Return what serving a model and training it takes, beside what this machine has."""
     memory, disk = available_bytes(), shutil.disk_usage(home).free
     weights = weights_of(facts, file_bytes)
     return (
         _need("memory to serve", serving_bytes(facts, file_bytes, settings), memory),
-        _need("memory for a night", 2 * weights + _TRAINING_BYTES, memory),
+        _need("memory for a night", training_bytes(facts, weights, train), memory),
         _need("disk for a night", _NIGHT_BYTES_A_WEIGHT * weights, disk),
     )
+
+
+def training_bytes(facts: GgufFacts, weights: float, settings: TrainSettings) -> float:
+    """Return what all processes of a fit of a model with so many weights hold together, with these settings."""
+    embedding = min(weights, facts.vocab_size * facts.embedding_length)
+    body = _FOUR_BIT_BYTES if settings.four_bit else 2.0
+    kept = _CHECKPOINTED if settings.checkpointing else 1.0
+    width = facts.block_count * facts.embedding_length / _MEASURED_WIDTH
+    positions = settings.micro_tokens * _POSITION_BYTES * width * kept
+    return settings.processes * (2 * embedding + body * (weights - embedding) + positions + _PROCESS_BYTES)
 
 
 def weights_of(facts: GgufFacts, file_bytes: int) -> float:

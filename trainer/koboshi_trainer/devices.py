@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -46,7 +47,15 @@ def on(model: Any, device: torch.device) -> Iterator[None]:
 
 
 def faster_dtype() -> torch.dtype:
-    """Return bf16 or fp32, whichever the device multiplies faster; bf16 without the instructions for it is slow."""
+    """Return bf16 or fp32, whichever the device multiplies faster; bf16 without the instructions for it is slow.
+
+    Measured once for a process and device, so that all that it does with a model is in one format.
+    """
+    return _faster(str(torch.empty(0).device))
+
+
+@cache
+def _faster(device: str) -> torch.dtype:
     return min((torch.bfloat16, torch.float32), key=_product_seconds)
 
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from koboshi_tools import hash_file
 
+from .devices import device_of, faster_dtype
 from .fit import HeldOut, fit
 from .fit_values import FitReport, FitSettings, OnProgress
 from .rows import TokenRow
@@ -38,7 +41,17 @@ class _Work:
         )
 
     def __call__(self, team: Team) -> None:
-        self.run(team, load_model(self.master))
+        self.run(team, load_for(self.master, self.settings))
+
+
+def load_for(master: Path, settings: FitSettings) -> Any:
+    """Load the F16 file `master` as a fit with these settings needs it, in no more memory than that takes."""
+    if settings.dtype == "auto":
+        with device_of(settings.device):
+            dtype = faster_dtype()
+    else:
+        dtype = getattr(torch, settings.dtype)
+    return load_model(master, dtype, four_bit=settings.four_bit)
 
 
 def fit_file(
@@ -51,7 +64,7 @@ def fit_file(
     held_out: HeldOut | None = None,
     progress: OnProgress | None = None,
 ) -> FitReport:
-    """Train an adapter for the F16 file `master`, which this process has loaded as `model`, in the folder `out_dir`.
+    """Train an adapter for the F16 file `master`, loaded here by `load_for` as `model`, in the folder `out_dir`.
 
     As `fit` otherwise. Of several processes the others load the file anew. Raises KoboshiError if one of them dies.
     """

@@ -26,9 +26,9 @@ class FitSettings(Frozen):
     `dtype` auto takes whichever of bf16 and fp32 multiplies faster, `device` auto the first CUDA device if there is
     one, else the processor. `micro_tokens` bounds the positions computed together, and so the memory: about 1.4 GB for
     each 1,000 of a 135M model; `checkpointing` keeps only each layer's input and computes the rest again for the
-    gradient. `processes` share each optimizer batch, on CUDA a device for each; on processors that gains nothing.
-    `contrast` is the weight of the loss that tells a run's condition from the run, beside the cross-entropy of the
-    learnt ids; with `preference` the loss is that instead.
+    gradient, and `four_bit` holds the frozen weights in NF4. `processes` share each optimizer batch, on CUDA a device
+    for each; on processors that gains nothing. `contrast` is the weight of the loss that tells a run's condition from
+    the run, beside the cross-entropy of the learnt ids; with `preference` the loss is that instead.
     """
 
     r: int = Field(default=32, ge=1)
@@ -53,6 +53,7 @@ class FitSettings(Frozen):
     preference: PreferenceSettings | None = None
     contrast: Annotated[float, LATER] = Field(default=0.0, ge=0)
     checkpointing: Annotated[bool, LATER] = False
+    four_bit: Annotated[bool, LATER] = False
     device: Annotated[str, LATER] = "auto"
     processes: Annotated[int, LATER] = Field(default=1, ge=1)
 

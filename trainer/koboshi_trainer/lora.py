@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors.torch import load_file
@@ -22,25 +22,30 @@ from torch.nn.functional import linear
 from koboshi_runtime.files import replace_file
 from koboshi_tools import KoboshiError
 
+from .four_bit import FourBitLinear
+
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 _PEFT_PREFIX = "base_model.model."
 
 
+Base: TypeAlias = nn.Linear | FourBitLinear
+
+
 class _LowRank(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, base: Base, a: Tensor, b: Tensor, scale: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         a, b = a.to(x.dtype), b.to(x.dtype)
         low = flat @ a.T
-        out = linear(flat, weight, bias).addmm_(low, b.T, alpha=scale)
-        ctx.save_for_backward(flat, weight, a, b, low)
-        ctx.scale = scale
-        return out.view(*x.shape[:-1], weight.shape[0])
+        out = linear(flat, _weight(base, x.dtype), base.bias).addmm_(low, b.T, alpha=scale)
+        ctx.save_for_backward(flat, a, b, low)
+        ctx.base, ctx.scale = base, scale
+        return out.view(*x.shape[:-1], base.out_features)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        flat, weight, a, b, low = ctx.saved_tensors
+        flat, a, b, low = ctx.saved_tensors
         (grad,) = grads
         grad_flat = grad.reshape(-1, grad.shape[-1])
         grad_low = (grad_flat @ b).mul_(ctx.scale)
@@ -48,27 +53,32 @@ class _LowRank(torch.autograd.Function):
         grad_b = (grad_flat.T @ low).float().mul_(ctx.scale)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad_flat @ weight).addmm_(grad_low, a).view(*grad.shape[:-1], weight.shape[1])
-        return grad_x, None, None, grad_a, grad_b, None
+            grad_x = (grad_flat @ _weight(ctx.base, flat.dtype)).addmm_(grad_low, a)
+            grad_x = grad_x.view(*grad.shape[:-1], ctx.base.in_features)
+        return grad_x, None, grad_a, grad_b, None
+
+
+def _weight(base: Base, dtype: torch.dtype) -> Tensor:
+    return base.dense(dtype) if isinstance(base, FourBitLinear) else base.weight
 
 
 class LoraLinear(nn.Module):
     """A frozen linear layer with its low-rank update; the update starts at zero."""
 
-    def __init__(self, base: nn.Linear, *, r: int, alpha: float, generator: torch.Generator) -> None:
+    def __init__(self, base: Base, *, r: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
         self.base = base
+        device = next(base.buffers() if isinstance(base, FourBitLinear) else base.parameters()).device
         self.scale = alpha / r
         bound = 1 / math.sqrt(base.in_features)
         # Drawn on the processor, so that a seed gives the same start on every device.
         start = torch.empty(r, base.in_features, device="cpu").uniform_(-bound, bound, generator=generator)
-        self.lora_a = nn.Parameter(start.to(base.weight.device))
-        self.lora_b = nn.Parameter(torch.zeros(base.out_features, r, device=base.weight.device))
+        self.lora_a = nn.Parameter(start.to(device))
+        self.lora_b = nn.Parameter(torch.zeros(base.out_features, r, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., out) for x (..., in)."""
-        weight, bias = self.base.weight, self.base.bias
-        product: Tensor = _LowRank.apply(x, weight, bias, self.lora_a, self.lora_b, self.scale)  # type: ignore[no-untyped-call]
+        product: Tensor = _LowRank.apply(x, self.base, self.lora_a, self.lora_b, self.scale)  # type: ignore[no-untyped-call]
         return product
 
 
@@ -129,7 +139,9 @@ def attach(model: Any, *, r: int, alpha: float, seed: int) -> Adapter:
     model.requires_grad_(False)
     head = model.get_output_embeddings()
     found = [
-        (name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, FourBitLinear)) and module is not head
     ]
     if not found:
         raise KoboshiError(f"{type(model).__name__} has no linear layer to adapt")

@@ -20,13 +20,12 @@ from koboshi_runtime.store import Store
 from .conditions import tuned_profile, user_segments
 from .dataset import Dataset, DatasetSettings, build_dataset
 from .export import ExportManifest, StageName, export
-from .fit_file import fit_file
+from .fit_file import fit_file, load_for
 from .fit_values import FitReport, FitSettings, OnProgress
 from .imported import encoded
 from .master import MasterManifest, make_master
 from .methods import Assignment, Method, assign
 from .rows import Example, TokenRow
-from .weights import load_model
 
 MASTER_FILE = "master.f16.gguf"
 _JUDGED = (Purpose.EVAL, Purpose.GATE)
@@ -74,7 +73,7 @@ def fit_dataset(
     rows = assign(dataset.train, plan.method, replace(plan.assignment, twins=twins))
     return fit_file(
         master,
-        load_model(master),
+        load_for(master, plan.settings),
         rows,
         plan.settings,
         out,

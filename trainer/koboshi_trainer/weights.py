@@ -14,6 +14,7 @@ import transformers
 from koboshi_tools import UsageError
 
 from .architectures import ROPE_FREQUENCIES, Architecture, architecture_of, heads_of
+from .four_bit import FourBitLinear, make_four_bit
 from .gguf.read import GgufError, GgufFile, read_gguf, read_tensor
 
 # Layers of Gemma 3 27B, by which llama.cpp knows it: it alone scales attention by its width over its heads.
@@ -23,19 +24,22 @@ _GEMMA_WINDOW_PERIOD = 6
 _GEMMA_LOCAL_ROPE_BASE = 10_000.0
 
 
-def load_model(master: Path, dtype: torch.dtype = torch.float32) -> Any:
+def load_model(master: Path, dtype: torch.dtype = torch.float32, *, four_bit: bool = False) -> Any:
     """Return the causal LM in `master`, in evaluation mode, weights in `dtype`, attention by sdpa.
 
-    Raises UsageError for an architecture that was not proved and GgufError where tensors and metadata disagree.
+    With `four_bit` the linear layers of its body are held in NF4, and made so one by one. Raises UsageError for an
+    architecture that was not proved and GgufError where tensors and metadata disagree.
     """
     file = read_gguf(master)
     family = architecture_of(file)
     config = make_config(file)
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    packed = make_four_bit(model) if four_bit else {}
     try:
         # Not strict, because a tied output is missing by right; what else is missing is found below.
-        strange = model.load_state_dict(_state(file, family, dtype), strict=False, assign=True).unexpected_keys
+        state = _state(file, family, dtype, packed)
+        strange = model.load_state_dict(state, strict=False, assign=True).unexpected_keys
     except RuntimeError as error:
         raise GgufError(f"the tensors of {master} are not what its metadata says: {error}") from error
     if strange:
@@ -120,12 +124,18 @@ def _refuse_partial_rotation(file: GgufFile, head_size: int) -> None:
         raise GgufError(f"{file.path} rotates {rotated} of {head_size} dimensions of a head; only all can be trained")
 
 
-def _state(file: GgufFile, family: Architecture, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def _state(
+    file: GgufFile, family: Architecture, dtype: torch.dtype, packed: Mapping[str, FourBitLinear]
+) -> dict[str, torch.Tensor]:
+    """Return the tensors by torch's names, without the weights of `packed`, which take them here."""
     state: dict[str, torch.Tensor] = {}
     for name, tensor in file.tensors.items():
         target = family.torch_name(name)
         if target is not None:
             weight = family.to_torch(name, read_tensor(file, tensor), heads_of(file, name))
+            if (layer := packed.get(target.removesuffix(".weight"))) is not None and target.endswith(".weight"):
+                layer.take(torch.from_numpy(weight))
+                continue
             # `copy` gives one contiguous tensor of torch's own, whatever view numpy made.
             state[target] = torch.from_numpy(weight).to(dtype, copy=True).contiguous()
     return state

@@ -57,7 +57,7 @@ def doctor(model: str | None, tune: bool, reference: Path | None, as_json: bool)
         raise
     worker = tuning.worker_settings(home, settings, entry)
     facts, file_bytes = inspect_gguf(entry.path), entry.path.stat().st_size
-    found = needs(facts, file_bytes, worker, home.root)
+    found = needs(facts, file_bytes, worker, settings.train, home.root)
     hours = night_hours(
         weights_of(facts, file_bytes),
         gate_tasks=settings.gate.tasks,

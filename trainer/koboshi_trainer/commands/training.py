@@ -56,6 +56,7 @@ def plan_of(settings: "TrainSettings") -> "FitPlan":
         contrast=settings.contrast,
         micro_tokens=settings.micro_tokens,
         checkpointing=settings.checkpointing,
+        four_bit=settings.four_bit,
         device=settings.device,
         processes=settings.processes,
         seed=settings.seed,

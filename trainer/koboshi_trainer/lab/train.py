@@ -9,14 +9,13 @@ from koboshi_tools import Frozen
 
 from .. import lora
 from ..adapter import read_adapter
-from ..fit_file import fit_file
+from ..fit_file import fit_file, load_for
 from ..fit_values import FitProgress, FitReport, FitSettings
 from ..gguf.read import read_gguf
 from ..guards import Guards, measure_guards
 from ..kept import KeptUpdate, is_zero, measure_kept
 from ..rows import Example, TokenRow
 from ..stages import export_adapter
-from ..weights import load_model
 
 _MADE_FILE = "made.json"
 
@@ -71,7 +70,7 @@ def train_model(
     def on_progress(told: FitProgress) -> None:
         tell(told.optimizer_step / told.optimizer_steps)
 
-    model = load_model(start)
+    model = load_for(start, settings)
     report = fit_file(start, model, rows, settings, folder / "adapter", progress=on_progress)
     made = export_adapter(start, folder / "adapter", folder / "export", run_id=folder.name)
     update = read_adapter(folder / "adapter", read_gguf(start))

@@ -40,7 +40,7 @@ def refuse_too_large(workshop: Workshop, *, patience_s: float = _PATIENCE_S) -> 
     waits = rests(workshop.settings) and running_server(workshop.home) is not None
     ends_at = time.monotonic() + (patience_s if waits else 0.0)
     while True:
-        found = needs(facts, base.path.stat().st_size, worker, workshop.home.root)
+        found = needs(facts, base.path.stat().st_size, worker, workshop.settings.train, workshop.home.root)
         lacking = [need for need in found if not need.fits]
         if not lacking or time.monotonic() >= ends_at:
             break
@@ -49,7 +49,8 @@ def refuse_too_large(workshop: Workshop, *, patience_s: float = _PATIENCE_S) -> 
         said = "; ".join(f"{need.what}: {need.needed_gb} GB needed, {need.there_gb} GB there" for need in lacking)
         raise NoRoomError(
             f"{base.manifest.name} does not fit: {said}",
-            hint="Close programs, let a server rest ([serve] rest), or train a smaller model; see: koboshi doctor",
+            hint="Close programs, let a server rest ([serve] rest), set [train] checkpointing or four_bit, lower "
+            "[train] micro_tokens, or train a smaller model; see: koboshi doctor",
         )
 
 
