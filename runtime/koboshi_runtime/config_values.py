@@ -68,6 +68,9 @@ class ServeSettings(Frozen):
 class TrainSettings(Frozen):
     """`[train]`: the night. `rank` is of the LoRA matrices; `batch_rows` make one optimizer step.
 
+    Without a `learning_rate` it follows from the size of the model. `failures_per_success` cuts failures down, those of
+    tasks that were also solved stay longest; of successes at tasks that were tried several times and never failed
+    `sure_share` are learnt.
     `classes` are the failure classes that are named to the model, each by a sentence of its own; in a variable they are
     parted by commas. `contrast` is the weight, under `nat`, of telling a run's condition from the run. With `steps`,
     what a failed run did before its first bad step is learnt as a success, where its forks have shown that step.
@@ -79,10 +82,12 @@ class TrainSettings(Frozen):
     method: Literal["nat", "nut", "success", "kto"] = "nat"
     rank: int = Field(default=32, ge=1)
     alpha: float = Field(default=64.0, gt=0)
-    learning_rate: float = Field(default=3e-4, gt=0)
-    epochs: float = Field(default=1.0, gt=0)
-    batch_rows: int = Field(default=16, ge=1)
-    contrast: float = Field(default=0.0, ge=0)
+    learning_rate: float | None = Field(default=None, gt=0)
+    epochs: float = Field(default=2.0, gt=0)
+    batch_rows: int = Field(default=8, ge=1)
+    failures_per_success: float = Field(default=0.5, gt=0)
+    sure_share: float = Field(default=0.1, ge=0, le=1)
+    contrast: float = Field(default=3.0, ge=0)
     steps: bool = False
     micro_tokens: int = Field(default=1536, ge=1)
     checkpointing: bool = False
@@ -122,9 +127,9 @@ class NightlySettings(Frozen):
     least_runs: int = Field(default=60, ge=1)
     least_new: int = Field(default=20, ge=1)
     rollout_tasks: int = Field(default=0, ge=0)
-    samples: int = Field(default=4, ge=1)
+    samples: int = Field(default=2, ge=1)
     temperature: float = Field(default=0.8, ge=0)
-    retries: int = Field(default=0, ge=0)
+    retries: int = Field(default=6, ge=0)
     retry_temperature: float = Field(default=1.0, gt=0)
     hard_negatives: int = Field(default=0, ge=0)
     forks: int = Field(default=0, ge=0)

@@ -13,7 +13,7 @@ from koboshi_runtime.records import Trajectory
 
 from .rows import UserSegment
 
-CONDITION_SET = "plain"
+CONDITION_SET = "sentences"
 
 
 def tuned_profile(base: PromptProfile, conditions: str | None = None) -> PromptProfile:

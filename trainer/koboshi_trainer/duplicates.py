@@ -27,8 +27,8 @@ class Caps(Frozen):
     """How many examples of what are kept; None means all.
 
     A task that is solved every time teaches little that a model does not do already: `sure_share` of the successes at
-    such tasks are kept. `pairs_first` takes failures at tasks that were also solved before others, where the ratio cuts
-    them down: both outcomes of one task show what made the difference.
+    such tasks are kept, if there are `sure_after` of the task. `pairs_first` takes failures at tasks that were also
+    solved before others, where the ratio cuts them down: both outcomes of one task show what made the difference.
     """
 
     successes_per_task: int = Field(default=4, ge=1)
@@ -36,6 +36,7 @@ class Caps(Frozen):
     near_duplicate: float = Field(default=0.9, gt=0, le=1, description="Jaccard similarity of two replies' 5-grams")
     failures_per_success: float | None = Field(default=2.0, gt=0)
     sure_share: float = Field(default=1.0, ge=0, le=1)
+    sure_after: int = Field(default=1, ge=1)
     pairs_first: bool = False
     demonstrations_per_own: float | None = Field(default=None, ge=0)
     per_project: int | None = Field(default=None, ge=1)
@@ -43,7 +44,7 @@ class Caps(Frozen):
 
     def identity(self) -> dict[str, Any]:
         """Return what tells caps apart; with those that came later at their defaults, what it was before them."""
-        later = {"sure_share", "pairs_first"}
+        later = {"sure_share", "sure_after", "pairs_first"}
         return self.model_dump(exclude=later) | self.model_dump(include=later, exclude_defaults=True)
 
 
@@ -86,8 +87,8 @@ def _grams(ids: Sequence[int]) -> set[tuple[int, ...]]:
 
 
 def _unsure(examples: list[Example], caps: Caps, dropped: Counter[str]) -> list[Example]:
-    failed = _tasks(examples, OutcomeLabel.FAILURE)
-    sure = [example for example in examples if example.task_hash not in failed]
+    failed, tried = _tasks(examples, OutcomeLabel.FAILURE), Counter(example.task_hash for example in examples)
+    sure = [one for one in examples if one.task_hash not in failed and tried[one.task_hash] >= caps.sure_after]
     left_out = {example.run_id for example in sure[round(caps.sure_share * len(sure)) :]}
     dropped["sure"] += len(left_out)
     return [example for example in examples if example.run_id not in left_out]

@@ -26,6 +26,7 @@ from .parity import ParityReport
 from .parity_run import measure_parity
 from .promotion import decide, refuse, register_candidate
 from .stages import MASTER_FILE, FitPlan, build, export_adapter, fit_dataset, master_of
+from .train_settings import dataset_settings
 from .workshop import Workshop
 
 GATE_FILE = "gate.json"
@@ -72,7 +73,7 @@ class TrainResult(Frozen):
 async def build_dataset_here(workshop: Workshop, settings: DatasetSettings | None = None) -> Dataset:
     """Freeze what the home holds for training, in the ids of the current model."""
     current = workshop.registry.current()
-    settings = settings or DatasetSettings().naming(workshop.settings.train.classes)
+    settings = settings or dataset_settings(workshop.settings.train)
     async with workshop.model(current, workshop.learner_profile(workshop.base_of(current))) as model:
         return await build(workshop.home, model, settings)
 

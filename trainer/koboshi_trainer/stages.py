@@ -28,6 +28,7 @@ from .methods import Assignment, Method, assign
 from .rows import Example, TokenRow
 
 MASTER_FILE = "master.f16.gguf"
+_KINDS = 2
 _JUDGED = (Purpose.EVAL, Purpose.GATE)
 
 
@@ -67,15 +68,19 @@ def fit_dataset(
 ) -> FitReport:
     """Train an adapter for `master` on `dataset` in the folder `out`; the report says whether it learnt.
 
-    The report holds the label mix, the gradients, and the held-out loss by class before and after.
+    The report holds the label mix, the gradients, and the held-out loss by class before and after. A contrast is left
+    out where all own runs are of one outcome.
     """
-    twins = plan.settings.contrast > 0
-    rows = assign(dataset.train, plan.method, replace(plan.assignment, twins=twins))
+    settings = plan.settings
+    if len({example.label for example in dataset.train if not example.demonstration}) < _KINDS:
+        # What tells a good run from a bad one cannot be learnt from one kind.
+        settings = settings.model_copy(update={"contrast": 0.0})
+    rows = assign(dataset.train, plan.method, replace(plan.assignment, twins=settings.contrast > 0))
     return fit_file(
         master,
-        load_for(master, plan.settings),
+        load_for(master, settings),
         rows,
-        plan.settings,
+        settings,
         out,
         held_out=_held_out_rows(dataset.held_out, plan),
         progress=on_progress,

@@ -77,5 +77,8 @@ class Workshop:
         return self.registry.resolve(parent) if parent else entry
 
     def learner_profile(self, entry: ModelEntry) -> PromptProfile:
-        """Return how a model trained from `entry` is spoken to: with conditions."""
-        return tuned_profile(entry.manifest.profile)
+        """Return how a model trained from `entry` is spoken to: with conditions, those that the live model knows.
+
+        Runs of one generation are rows of the next only where both know the same sentences.
+        """
+        return tuned_profile(entry.manifest.profile, self.registry.current().manifest.profile.conditions)

@@ -61,7 +61,7 @@ def doctor(model: str | None, tune: bool, reference: Path | None, as_json: bool)
     hours = night_hours(
         weights_of(facts, file_bytes),
         gate_tasks=settings.gate.tasks,
-        epochs=settings.train.epochs,
+        train=settings.train,
         operations_a_second=operations_a_second(),
     )
     if not as_json:

@@ -63,7 +63,7 @@ def run(when_idle: bool, due: str | None, as_json: bool) -> None:
 
         settings, listener = workshop.settings, Teller().listener
         rule = IdleRule(settings.nightly, workshop.store, progress)
-        plan = NightPlan(plan_of(settings.train), settings.nightly, listener, _tell_rollouts)
+        plan = NightPlan(plan_of(workshop), settings.nightly, listener, _tell_rollouts)
         stop_at_once()
         morning = run_night(workshop, replace(plan, pause=rule.pause) if when_idle else plan)
         home = workshop.home

@@ -118,7 +118,7 @@ def _train_whole(flags: dict[str, Any]) -> None:
     from .train_progress import Teller
 
     with workshop_here(_keys(flags)) as workshop:
-        plan = plan_of(workshop.settings.train)
+        plan = plan_of(workshop)
         work = train_here(workshop, plan, name=flags["name"], dataset=flags["dataset"], listener=Teller().listener)
         result = run_stages(work)
     if flags["as_json"]:
@@ -148,7 +148,7 @@ def _prepared(flags: dict[str, Any], *, exported: bool) -> "Prepared":
     from .train_progress import Teller
 
     with workshop_here(_keys(flags)) as workshop:
-        plan = plan_of(workshop.settings.train)
+        plan = plan_of(workshop)
         return run_stages(
             prepare(workshop, plan, exported=exported, dataset=flags["dataset"], listener=Teller().listener)
         )

@@ -41,30 +41,15 @@ def workshop_here(keys: Mapping[str, Any]) -> "Iterator[Workshop]":
         workshop.close()
 
 
-def plan_of(settings: "TrainSettings") -> "FitPlan":
-    """Return how the settings say to train."""
-    from ..fit_values import FitSettings
-    from ..methods import Assignment, Conditions, Method, loss_of
-    from ..stages import FitPlan
+def plan_of(workshop: "Workshop") -> "FitPlan":
+    """Return how the settings say to train what is current here."""
+    from koboshi_runtime.estimate import weights_of
+    from koboshi_runtime.models.inspect import inspect_gguf
 
-    fit_settings = FitSettings(
-        r=settings.rank,
-        alpha=settings.alpha,
-        learning_rate=settings.learning_rate,
-        epochs=settings.epochs,
-        batch_rows=settings.batch_rows,
-        contrast=settings.contrast,
-        micro_tokens=settings.micro_tokens,
-        checkpointing=settings.checkpointing,
-        four_bit=settings.four_bit,
-        device=settings.device,
-        processes=settings.processes,
-        seed=settings.seed,
-    )
-    method = Method(settings.method)
-    conditions = Conditions(classes=settings.classes)
-    assignment = Assignment(conditions=conditions, steps=settings.steps, seed=settings.seed)
-    return FitPlan(method, loss_of(method, fit_settings), assignment)
+    from ..train_settings import fit_plan
+
+    base = workshop.base_of(workshop.registry.current()).path
+    return fit_plan(workshop.settings.train, weights=weights_of(inspect_gguf(base), base.stat().st_size))
 
 
 def run_stages(work: Coroutine[Any, Any, Result]) -> Result:

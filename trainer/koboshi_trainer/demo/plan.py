@@ -7,21 +7,28 @@ path and proves nothing. Equal plans and seeds give the same demo.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
-from koboshi_runtime.config_values import DEFAULT_MODEL
+from koboshi_runtime.config_values import DEFAULT_MODEL, TrainSettings
 from koboshi_tools import hash_value
 
 from ..dataset import DatasetSettings
-from ..duplicates import Caps
 from ..fit_values import FitSettings
 from ..identity import identity
-from ..methods import Weights
+from ..methods import Method, Weights
+from ..train_settings import dataset_settings, fit_plan
 from ..tries import Tries
 
-# Measured on two cores with SmolLM2-135M: runs of `shop` and rows of training, prefixes shared.
-_RUNS_PER_S = 2.2
-_ROWS_PER_S = 2.0
+# Measured on two slow cores (Zen 4, no AMX) with SmolLM2-135M: runs of `shop`, of an untrained model that is shown
+# examples, and rows of training, prefixes shared; a row that is contrasted counts nearly twice.
+_RUNS_PER_S = 1.8
+_SHOWN_RUNS_PER_S = 0.8
+_ROWS_PER_S = 1.3
+_CONTRASTED = 1.9
+# What near-duplicates, caps and the held-out tenth leave of the own runs.
+_LEFT = 0.25
 _EXPORT_S = 15.0
+_WEIGHTS = 135e6
 _PARITY_S = 45.0
 
 
@@ -58,17 +65,21 @@ TITLES: Mapping[StageName, str] = {
 }
 
 
+# Eight rows of `shop` and their prefix fit into so many positions.
+_MICRO_TOKENS = 2304
+
+
 def _seed_fit() -> FitSettings:
-    return FitSettings(learning_rate=1e-3, epochs=3.0, batch_rows=8)
+    return FitSettings(learning_rate=1e-3, epochs=3.0, batch_rows=8, micro_tokens=_MICRO_TOKENS)
 
 
 def _loop_fit() -> FitSettings:
-    return FitSettings(learning_rate=1e-3, epochs=2.0, batch_rows=8, tasks_together=True)
+    # The recipe of the lab's chains (decision 0075), as a night has it.
+    return fit_plan(TrainSettings(micro_tokens=_MICRO_TOKENS), weights=_WEIGHTS).settings
 
 
 def _loop_dataset() -> DatasetSettings:
-    # What the lab log's round of 2026-11-28 found to teach as much as all rows do, at less than half the cost.
-    return DatasetSettings(caps=Caps(failures_per_success=1.0, sure_share=0.1, pairs_first=True))
+    return dataset_settings(TrainSettings())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,22 +88,24 @@ class DemoPlan:
 
     `examples` is how many solved tasks the few-shot prompt shows. `shape_tasks` are of the second test set, which asks
     what training never asks; `condition_tasks` are run once more under the failure condition. `context_tokens` is of
-    one run, `parallel` how many run at once.
+    one run, `parallel` how many run at once. The gate of the seeded model asks `seed_gate_tasks`, for what it has to
+    show is large; that of the loop `gate_tasks`.
     """
 
     source: str = DEFAULT_MODEL
-    test_tasks: int = 80
-    shape_tasks: int = 16
-    condition_tasks: int = 40
+    test_tasks: int = 56
+    shape_tasks: int = 12
+    condition_tasks: int = 24
     examples: int = 3
-    demonstrations: int = 100
+    demonstrations: int = 80
     seed_fit: FitSettings = field(default_factory=_seed_fit)
-    rollout_tasks: int = 200
-    tries: Tries = Tries(samples=2, temperature=0.8)
+    rollout_tasks: int = 84
+    tries: Tries = Tries(samples=2, temperature=0.8, retries=2)
     dataset: DatasetSettings = field(default_factory=_loop_dataset)
     weights: Weights = field(default_factory=Weights)
     loop_fit: FitSettings = field(default_factory=_loop_fit)
-    gate_tasks: int = 100
+    seed_gate_tasks: int = 40
+    gate_tasks: int = 72
     context_tokens: int = 2048
     parallel: int = 16
 
@@ -108,8 +121,26 @@ class DemoPlan:
             seed_fit=FitSettings(learning_rate=1e-3, optimizer_steps=2, batch_rows=4),
             rollout_tasks=6,
             loop_fit=FitSettings(learning_rate=1e-3, optimizer_steps=2, batch_rows=4),
+            seed_gate_tasks=8,
             gate_tasks=8,
         )
+
+
+class Training(NamedTuple):
+    """One of the two trainings: the end of its model's name, and how it is made."""
+
+    name: str
+    method: Method
+    fit: FitSettings
+    gate_tasks: int
+
+
+def trainings(plan: DemoPlan) -> dict[StageName, Training]:
+    """Return the trainings of a demo by their stages."""
+    return {
+        StageName.SEED_TRAINING: Training("seeded", Method.SUCCESS, plan.seed_fit, plan.seed_gate_tasks),
+        StageName.LOOP_TRAINING: Training("after", Method.NAT, plan.loop_fit, plan.gate_tasks),
+    }
 
 
 def plan_hash(plan: DemoPlan, pack: str, seed: int) -> str:
@@ -122,27 +153,33 @@ def plan_hash(plan: DemoPlan, pack: str, seed: int) -> str:
 
 def estimates(plan: DemoPlan) -> dict[StageName, float]:
     """Return the seconds that each stage is expected to take on two cores."""
-    evaluation = (plan.test_tasks + plan.shape_tasks) / _RUNS_PER_S + 3
-    round_s = 15 + _EXPORT_S + _PARITY_S + 2 * plan.gate_tasks / _RUNS_PER_S
-    own = plan.rollout_tasks * plan.tries.samples
+    evaluated = plan.test_tasks + plan.shape_tasks
+    evaluation, shown = evaluated / _RUNS_PER_S + 3, evaluated / _SHOWN_RUNS_PER_S + 3
+    around = 15 + _EXPORT_S + _PARITY_S
+    # About half of the tasks are solved by none of their tries.
+    own = plan.rollout_tasks * (plan.tries.samples + plan.tries.retries / 2)
+    learnt = _LEFT * own * (_CONTRASTED if plan.loop_fit.contrast else 1.0)
     return {
         StageName.MODEL: 10,
         StageName.PROJECT: 2,
         StageName.LIVE: 8,
         StageName.UNTRAINED: evaluation,
         StageName.DEMONSTRATIONS: 5 + plan.demonstrations / 60,
-        StageName.FEW_SHOT: evaluation,
-        StageName.SEED_TRAINING: round_s + _fit_s(plan.seed_fit, plan.demonstrations),
+        StageName.FEW_SHOT: shown,
+        StageName.SEED_TRAINING: around
+        + 2 * plan.seed_gate_tasks / _RUNS_PER_S
+        + _fit_s(plan.seed_fit, plan.demonstrations),
         StageName.ROLLOUTS: own / _RUNS_PER_S,
-        # Near-duplicates and caps leave about a third of the own runs.
-        StageName.LOOP_TRAINING: round_s + _fit_s(plan.loop_fit, plan.demonstrations + own // 3),
+        StageName.LOOP_TRAINING: around
+        + 2 * plan.gate_tasks / _RUNS_PER_S
+        + _fit_s(plan.loop_fit, plan.demonstrations + learnt),
         StageName.SEEDED: evaluation,
         StageName.AFTER: evaluation,
         StageName.CONDITIONS: 2 * plan.condition_tasks / _RUNS_PER_S + 5,
     }
 
 
-def _fit_s(settings: FitSettings, rows: int) -> float:
+def _fit_s(settings: FitSettings, rows: float) -> float:
     passes = rows * settings.epochs
     if settings.optimizer_steps is not None:
         passes = settings.optimizer_steps * settings.batch_rows

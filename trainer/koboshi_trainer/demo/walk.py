@@ -22,14 +22,14 @@ from koboshi_runtime.trust import pin_new
 from koboshi_tools import Frozen
 
 from ..demonstrate import play
-from ..fit_values import FitProgress, FitSettings
-from ..methods import Assignment, Method
+from ..fit_values import FitProgress
+from ..methods import Assignment
 from ..pipeline import Listener, TrainResult, train
 from ..rollouts import RolloutProgress, roll_out
 from ..stages import FitPlan
 from ..workshop import Workshop
 from .place import DemoPlace, open_place
-from .plan import DemoPlan, StageName, estimates, plan_hash
+from .plan import DemoPlan, StageName, estimates, plan_hash, trainings
 from .screen import Screen
 from .stages import Stages
 from .watch import WatchedModel, spoken_lines
@@ -113,9 +113,9 @@ class _Walk:
         untrained = self._measure(StageName.UNTRAINED, base)
         shown = self.stages.do(StageName.DEMONSTRATIONS, RunsKept, lambda: self._demonstrate(base))
         few_shot = self._measure(StageName.FEW_SHOT, base, example_ids=shown.run_ids["train"])
-        seed_training = self._train(StageName.SEED_TRAINING, "seeded", Method.SUCCESS, self.place.plan.seed_fit)
+        seed_training = self._train(StageName.SEED_TRAINING)
         rollouts = self.stages.do(StageName.ROLLOUTS, RunsKept, self._roll_out)
-        loop_training = self._train(StageName.LOOP_TRAINING, "after", Method.NAT, self.place.plan.loop_fit)
+        loop_training = self._train(StageName.LOOP_TRAINING)
         seeded, after = (self.place.registry.resolve(made.model_hash) for made in (seed_training, loop_training))
         return DemoResult(
             base=base.manifest.model_hash,
@@ -209,10 +209,11 @@ class _Walk:
         with self.place.workshop() as workshop:
             return RunsKept(run_ids={"train": tuple(asyncio.run(rolled(workshop)))})
 
-    def _train(self, stage: StageName, name: str, method: Method, settings: FitSettings) -> TrainResult:
-        plan, called = self.place.plan, f"{self.place.pack.name}-{name}"
+    def _train(self, stage: StageName) -> TrainResult:
+        plan, how = self.place.plan, trainings(self.place.plan)[stage]
+        called = f"{self.place.pack.name}-{how.name}"
         assignment = Assignment(weights=plan.weights, seed=self.place.seed)
-        fit_plan = FitPlan(method, settings.model_copy(update={"seed": self.place.seed}), assignment)
+        fit_plan = FitPlan(how.method, how.fit.model_copy(update={"seed": self.place.seed}), assignment)
 
         def make() -> TrainResult:
             with self.place.workshop() as workshop:
@@ -222,7 +223,7 @@ class _Walk:
                         fit_plan,
                         name=called,
                         settings=plan.dataset,
-                        most_gate_tasks=plan.gate_tasks,
+                        most_gate_tasks=how.gate_tasks,
                         listener=self._listener(),
                     )
                 )

@@ -85,7 +85,7 @@ def _estimated_s(workshop: Workshop, rows: int) -> float:
     found = night_hours(
         weights_of(inspect_gguf(base.path), base.path.stat().st_size),
         gate_tasks=workshop.settings.gate.tasks,
-        epochs=workshop.settings.train.epochs,
+        train=workshop.settings.train,
         operations_a_second=operations_a_second(),
     )
     return 3600 * (found.training * rows / RUNS + found.export + found.gate)
