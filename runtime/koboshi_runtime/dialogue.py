@@ -7,6 +7,8 @@ another model, where one goes live in the middle, all that was said is told anew
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from koboshi_tools import UsageError
+
 from . import prompt
 from .conversation.messages import Asked, CallOutput, Manner, Message, PromptWriter, Said, Told, as_prefix
 from .interchange.conversation import conversation_of
@@ -47,10 +49,13 @@ class Dialogue:
 
 
 def _runs(store: Store, run_id: str | None) -> list[Trajectory]:
-    """Return the runs of a conversation, the first one first."""
+    """Return the runs of a conversation, the first one first; what stood before a forgotten one is lost with it."""
     found: list[Trajectory] = []
     while run_id is not None:
-        found.append(store.trajectory(run_id))
+        try:
+            found.append(store.trajectory(run_id))
+        except UsageError:
+            break
         header = found[-1].header
         # A fork is a run of its own: what it took over is stored with it.
         run_id = header.parent_run_id if header.forked_at is None else None

@@ -9,6 +9,8 @@ import pytest
 from tests.runtime.run_makers import calls, runner, task
 
 from koboshi_runtime.dialogue import Dialogue
+from koboshi_runtime.home import open_home
+from koboshi_runtime.house.forget import forget
 from koboshi_runtime.model import PromptProfile
 from koboshi_runtime.records import EndReason, SegmentKind, Trajectory
 from koboshi_runtime.scripted import ScriptedModel
@@ -79,3 +81,17 @@ def test_what_was_said_is_told_anew_to_another_model_in_its_own_manner(tmp_path:
     assert [text for text in told if text in prefix] == told
     assert "<|im_" not in prefix
     assert prefix.count("[INST]") == 2
+
+
+def test_a_conversation_is_retold_without_what_was_forgotten(tmp_path: Path) -> None:
+    home = open_home(path=tmp_path / "home")
+    store, dialogue = Store.open(home.traces), Dialogue()
+    talking = runner(tmp_path, store, ["done", "done", "done"])
+    first, _, _ = (asyncio.run(talking.run(task(name), dialogue=dialogue)).run_id for name in ("one", "two", "three"))
+    forget(home, store, first, who="me")
+    other = ScriptedModel(["hello"])
+    other.info = other.info.model_copy(update={"model_hash": "sha256:other"})
+    again = Store.open(home.traces)
+    talked = asyncio.run(runner(tmp_path, again, other).run(task("four"), dialogue=dialogue))
+    told = again.trajectory(talked.run_id).turns[0].segments[0].text
+    assert [f"Do {name}." in told for name in ("one", "two", "three")] == [False, True, True]
