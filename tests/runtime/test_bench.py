@@ -42,7 +42,7 @@ def report(pairs: Sequence[dict[str, SideResult]]) -> BenchReport:
         jobs=4,
         pairs=len(pairs),
         figures=figures_of(pairs, 4),
-        costs=costs_of(pairs, None),
+        costs=costs_of(pairs, None, 16),
         success_rates=success_rates(pairs),
         missing={},
     )
@@ -126,10 +126,12 @@ def test_costs_are_those_of_the_worst_round() -> None:
         {"koboshi": result("koboshi", 10).model_copy(update={"again": again, "memory_growth": grown})}
         for again, grown in ((0, 1.02), (3, 1.01))
     ]
-    first, again, memory = costs_of(rounds, 1.1)
+    first, again, memory = costs_of(rounds, 1.1, 16)
     assert (first.value, first.met) == (1.1, True)
     assert (again.value, again.met) == (3, False)
     assert (memory.value, memory.met) == (1.02, True)
+    (*_, alone) = costs_of(rounds, None, 1)
+    assert (alone.value, alone.target, alone.met) == (1.02, None, None)
 
 
 def turn(

@@ -93,7 +93,7 @@ async def measure(
             jobs=settings.jobs,
             pairs=len(pairs),
             figures=figures_of(pairs, settings.jobs),
-            costs=costs_of(pairs, waited),
+            costs=costs_of(pairs, waited, settings.jobs),
             success_rates=success_rates(pairs),
             missing=missing,
         )

@@ -13,7 +13,7 @@ from .completing import MODEL
 from .context import echo_json, load_config_here, open_home, progress, table
 
 if TYPE_CHECKING:
-    from ..bench.figures import BenchReport, Figure
+    from ..bench.figures import BenchReport, Cost, Figure
 
 _SIDES = ("raw", "server", "plain", "free", "no-store")
 
@@ -93,8 +93,7 @@ def _show(report: "BenchReport") -> None:
     ]
     table(("figure", "unit", "koboshi", "rival", "ratio", "target"), rows)
     if report.costs:
-        costs = [(cost.name, f"{cost.value:g}", f"{cost.target:g} {_met(cost.met)}") for cost in report.costs]
-        table(("cost", "koboshi", "at most"), costs)
+        table(("cost", "koboshi", "at most"), [(cost.name, f"{cost.value:g}", _most(cost)) for cost in report.costs])
     click.echo(bars(report))
     rates = ", ".join(f"{side} {rate:.2f}" for side, rate in report.success_rates.items())
     machine = report.machine
@@ -111,6 +110,10 @@ def _target(figure: "Figure") -> str:
     if figure.target is None:
         return ""
     return f"{'at most ' if figure.at_most else ''}{figure.target} {_met(figure.met)}"
+
+
+def _most(cost: "Cost") -> str:
+    return "" if cost.target is None else f"{cost.target:g} {_met(cost.met)}"
 
 
 def _met(met: bool | None) -> str:
