@@ -11,13 +11,14 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from koboshi_runtime.records import OutcomeLabel
 from koboshi_tools import Frozen
 
+from .identity import LATER
 from .rows import Example
 
 _GRAM = 5  # ids; long enough that two calls of one tool differ, short enough for a short reply
@@ -36,7 +37,7 @@ class Caps(Frozen):
     near_duplicate: float = Field(default=0.9, gt=0, le=1, description="Jaccard similarity of two replies' 5-grams")
     failures_per_success: float | None = Field(default=2.0, gt=0)
     sure_share: float = Field(default=1.0, ge=0, le=1)
-    sure_after: int = Field(default=1, ge=1)
+    sure_after: Annotated[int, LATER] = Field(default=1, ge=1)
     pairs_first: bool = False
     demonstrations_per_own: float | None = Field(default=None, ge=0)
     per_project: int | None = Field(default=None, ge=1)

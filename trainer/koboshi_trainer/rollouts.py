@@ -4,8 +4,7 @@ A pair of task and sample that has ended already, for the same model, seed, temp
 a round that was cut off goes on where it stopped, and a round that is whole costs one read.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
@@ -70,14 +69,15 @@ async def roll_out(
         run_ids.extend(await make_missing(trying, some, samples=count, first=first, on_progress=told))
 
     await more(_at(runner, tries.temperature), tasks, tries.samples)
-    solved = Counter(place for place, run_id in _paired(tasks, run_ids, tries.samples) if _succeeded(runner, run_id))
+    outcomes = _outcomes(runner, run_ids, tries.samples)
     if tries.retries:
         again = _at(runner, tries.retry_temperature, guidance=tries.retry_guidance)
-        unsolved = [task for place, task in enumerate(tasks) if not solved[place]]
+        # What nobody could judge is not made better by trying it again.
+        unsolved = [task for task, found in zip(tasks, outcomes, strict=True) if _is_unsolved(found)]
         await more(again, unsolved, tries.retries, first=tries.samples)
     if tries.hard_negatives:
         wrong = _at(runner, tries.retry_temperature, condition=FAILURE)
-        sure = [task for place, task in enumerate(tasks) if solved[place] == tries.samples]
+        sure = [task for task, found in zip(tasks, outcomes, strict=True) if found == {OutcomeLabel.SUCCESS}]
         await more(wrong, sure, tries.hard_negatives)
     if tries.forks:
         told = _behind(len(run_ids), on_progress)
@@ -139,13 +139,14 @@ def _at(runner: Runner, temperature: float, *, guidance: float = 0.0, condition:
     return replace(runner, settings=settings)
 
 
-def _paired(tasks: Sequence[Task], run_ids: Sequence[str], samples: int) -> Iterator[tuple[int, str]]:
-    """Yield the place of a task with each of its runs."""
-    return zip((place for place in range(len(tasks)) for _ in range(samples)), run_ids, strict=True)
+def _outcomes(runner: Runner, run_ids: Sequence[str], samples: int) -> list[set[OutcomeLabel]]:
+    """Return how the runs of each task ended, in the order of the tasks."""
+    found = [runner.store.trajectory(run_id).outcome for run_id in run_ids]
+    return [set(found[at : at + samples]) for at in range(0, len(found), samples)]
 
 
-def _succeeded(runner: Runner, run_id: str) -> bool:
-    return runner.store.trajectory(run_id).outcome is OutcomeLabel.SUCCESS
+def _is_unsolved(found: Set[OutcomeLabel]) -> bool:
+    return OutcomeLabel.FAILURE in found and OutcomeLabel.SUCCESS not in found
 
 
 async def make_missing(
