@@ -154,6 +154,13 @@ def test_a_failure_of_a_task_that_was_solved_is_forked(tmp_path: Path) -> None:
     assert first_bad_steps(runs) == {own[3].run_id: 1}
 
 
+def test_a_failure_that_was_asked_for_is_not_forked(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "traces.db")
+    runs, _ = rolled(tmp_path, store, Wavering(), hard_negatives=2, forks=2)
+    forked = {run.header.parent_run_id for run in runs if run.header.forked_at is not None}
+    assert forked == {runs[3].run_id}
+
+
 def test_what_is_solved_every_time_is_asked_for_a_failure(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "traces.db")
     runs, _ = rolled(tmp_path, store, Wavering(), hard_negatives=2)

@@ -16,7 +16,7 @@ from koboshi_runtime.tasks import Task
 from koboshi_runtime.traces.blame import find_blame
 from koboshi_tools import UsageError
 
-from .methods import FAILURE
+from .methods import FAILURE, SUCCESS
 from .quality import MALFORMED, failure_class
 from .tries import Tries
 
@@ -115,8 +115,9 @@ def _worth_forking(runs: Sequence[Trajectory]) -> list[Trajectory]:
     solved = {run.header.prompt for run in runs if run.outcome is OutcomeLabel.SUCCESS}
     chosen: dict[str, Trajectory] = {}
     for run in runs:
-        kind = failure_class(run)
-        if kind is not None and kind not in MALFORMED and len(run.turns) > 1 and run.header.prompt in solved:
+        kind, asked = failure_class(run), run.header.condition
+        well_meant = kind is not None and kind not in MALFORMED and asked in {None, SUCCESS}
+        if well_meant and len(run.turns) > 1 and run.header.prompt in solved:
             chosen.setdefault(run.header.prompt, run)
     return list(chosen.values())
 
