@@ -1,7 +1,7 @@
 """How long a shell waits for the first token: `koboshi run` as a new process, its prompt's beginning on disk.
 
-A project whose budget is one token ends with its first: what is measured is the whole process, exit included. It works
-in a home of its own that sees the user's models.
+A project whose budget is one token ends with its first: what is measured is the time until it stands on stdout, its run
+stored before that. It works in a home of its own that sees the user's models.
 """
 
 import os
@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from threading import Timer
 
 from koboshi_tools import KoboshiError
 
@@ -46,9 +47,16 @@ def first_token_s(models: Home, ref: str, pack: str, folder: Path) -> float:
 
 def _timed(command: list[str], environment: dict[str, str]) -> float:
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False, env=environment)
-    seconds = time.perf_counter() - started
-    if done.returncode != 0:
-        last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing on stderr"]
-        raise KoboshiError(f"koboshi run ended with {done.returncode}: {last[0]}")
+    # Nothing is said on stderr until the run has ended, so that its pipe cannot be full before.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as running:
+        assert running.stdout is not None
+        hung = Timer(_SECONDS, running.kill)
+        hung.start()
+        running.stdout.read(1)
+        seconds = time.perf_counter() - started
+        _, said = running.communicate()
+        hung.cancel()
+    if running.returncode != 0:
+        last = said.decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing on stderr"]
+        raise KoboshiError(f"koboshi run ended with {running.returncode}: {last[0]}")
     return seconds
