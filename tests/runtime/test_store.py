@@ -2,6 +2,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Awaitable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from koboshi_runtime.records import (
     TurnRecord,
 )
 from koboshi_runtime.store import TRANSITIONS, JobStatus, RunRecorder, Store, StoreError, StoreRuleError
+from koboshi_runtime.store.write import Statement
 from koboshi_tools import ToolCall, ToolResult, ToolSpec
 
 
@@ -462,3 +464,23 @@ def test_outcomes_are_append_only(store: Store) -> None:
         db.execute("INSERT INTO outcomes VALUES (1, 'a', 'success', 'event', '', '', NULL, '')")
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             db.execute("UPDATE outcomes SET label = 'failure'")
+
+
+def test_a_split_that_was_seen_is_heard_of_again_without_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(tmp_path / "traces.db")
+    assert store.assign_splits([("one", Split.GATE), ("two", Split.DEV)]) == [Split.GATE, Split.DEV]
+    written: list[int] = []
+    submit = store.submit
+
+    def counted(statements: tuple[Statement, ...]) -> Future[None]:
+        written.append(len(statements))
+        return submit(statements)
+
+    monkeypatch.setattr(store, "submit", counted)
+    assert store.assign_split(" ONE ", Split.TRAIN) is Split.GATE
+    assert written == []
+    assert store.assign_splits([("two", None), ("three", Split.TEST)]) == [Split.DEV, Split.TEST]
+    assert written == [1]
+    assert Store.open(tmp_path / "traces.db").assign_split("three") is Split.TEST

@@ -48,6 +48,7 @@ class Store:
     def __init__(self, path: Path, writer: Writer | None) -> None:
         self.path = path
         self._writer = writer
+        self._splits: dict[str, Split] = {}
         self.close = weakref.finalize(self, writer.close if writer else _nothing)
         """Commit what is queued and give back the file; also done when the process ends."""
 
@@ -131,13 +132,18 @@ class Store:
         The first sight is final: a prompt that was ever of one split stays there, whatever a pack says later.
         """
         asked = list(prompts)
-        statements: list[Statement] = []
-        for prompt, given in asked:
-            split = given or split_of_hash(prompt_hash(prompt))
-            statements += write.put_task(prompt, split, "pack" if given else "hash")
-        self._write(statements)
-        with self._reading() as db:
-            return [found for prompt, _ in asked if (found := _find_split(db, prompt))]
+        # A split that was seen once is never another, so nobody waits for a commit to hear of it again.
+        unseen = [(prompt, given) for prompt, given in asked if prompt_hash(prompt) not in self._splits]
+        if unseen:
+            statements: list[Statement] = []
+            for prompt, given in unseen:
+                split = given or split_of_hash(prompt_hash(prompt))
+                statements += write.put_task(prompt, split, "pack" if given else "hash")
+            self._write(statements)
+            with self._reading() as db:
+                found = {prompt_hash(prompt): _find_split(db, prompt) for prompt, _ in unseen}
+            self._splits |= {name: split for name, split in found.items() if split is not None}
+        return [self._splits[prompt_hash(prompt)] for prompt, _ in asked]
 
     def assign_split(self, prompt: str, given: Split | None = None) -> Split:
         """Do `assign_splits` for one prompt."""
