@@ -11,6 +11,7 @@ Tried on processors only; CUDA is written by torch's documentation.
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +29,7 @@ from koboshi_tools import KoboshiError, UsageError
 from .batches import MicroBatch, OptimizerBatch, micro_batches
 from .rows import TokenRow
 
-_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+_LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 _PATIENCE = timedelta(hours=1)
 _END_S = 10.0
 
@@ -100,7 +101,7 @@ def team_of(size: int, work: Callable[[Team], object]) -> Iterator[Team]:
     devices = torch.cuda.device_count()
     if 0 < devices < size:
         raise UsageError(f"there are {devices} CUDA devices for {size} processes", hint=f"Set processes to {devices}.")
-    os.environ.update(_LOOPBACK)
+    os.environ.update(GLOO_SOCKET_IFNAME=_LOOPBACK, NCCL_SOCKET_IFNAME=_LOOPBACK)
     with tempfile.TemporaryDirectory(prefix="koboshi-team-") as folder:
         meeting = Path(folder) / "meeting"
         spawning = multiprocessing.get_context("spawn")
