@@ -22,7 +22,7 @@ from torch.nn.functional import softplus
 from koboshi_tools import UsageError
 
 from .batches import MicroBatch, OptimizerBatch
-from .loss import Targets, learnt_loss, row_sums, targets_of
+from .loss import learnt_loss, row_sums, targets_of, weighed_later
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,14 @@ class Contrast:
 
     def loss(self, micro: MicroBatch, hidden: Tensor, head: Tensor) -> tuple[Tensor, float]:
         """Return a sum whose gradient is that of the rows' and pairs' losses, and the losses' own sum."""
-        targets = targets_of(micro)
-        with torch.no_grad():
-            _, losses = learnt_loss(hidden.detach(), head, targets)
+        targets, (hidden, weights) = targets_of(micro), weighed_later(hidden)
+        total, losses = learnt_loss(hidden, head, targets)
         sums, slopes = row_sums(losses, micro), torch.ones(len(micro.rows))
         paired, twin = torch.tensor([row.twin is not None for row in micro.rows]), ~torch.tensor(micro.own)
         told = tell(sums[paired], sums[twin], self._weight)
         slopes[paired], slopes[twin] = told.row_slopes, told.twin_slopes
         learnt = torch.tensor([row.learnt for row in micro.rows])
-        weights = targets.weights * torch.repeat_interleave(slopes, learnt)
-        total, _ = learnt_loss(hidden, head, Targets(targets.at, targets.ids, weights))
+        weights[targets.at] = torch.repeat_interleave(slopes, learnt)
         values = sums.clone()
         values[paired], values[twin] = told.losses, 0.0
         return total, float((values * torch.tensor([row.weight for row in micro.rows])).sum())

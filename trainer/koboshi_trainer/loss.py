@@ -81,6 +81,28 @@ def learnt_loss(hidden: Tensor, head: Tensor, targets: Targets) -> tuple[Tensor,
     return total, losses[:count]
 
 
+class _WeighedLater(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weights: Tensor) -> Tensor:
+        ctx.weights = weights
+        return hidden.view_as(hidden)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        return (grad * ctx.weights[:, None]).to(grad.dtype), None
+
+
+def weighed_later(hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `hidden` (tokens, size), and ones (tokens,) that multiply its gradient: set them before it is taken.
+
+    A loss whose weights follow from its own values is computed once that way instead of twice.
+    """
+    weights = torch.ones(len(hidden))
+    found: Tensor = _WeighedLater.apply(hidden, weights)  # type: ignore[no-untyped-call]
+    return found, weights
+
+
 def row_sums(losses: Tensor, batch: MicroBatch) -> Tensor:
     """Return the summed loss of each row (rows,) from those of each learnt id."""
     return torch.stack([part.sum() for part in torch.split(losses, [row.learnt for row in batch.rows])])

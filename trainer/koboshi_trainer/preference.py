@@ -24,7 +24,7 @@ from koboshi_tools import UsageError
 from .batches import MicroBatch, OptimizerBatch, micro_batches
 from .fit_values import PreferenceSettings
 from .lora import Adapter
-from .loss import Targets, learnt_loss, row_sums, targets_of
+from .loss import Targets, learnt_loss, row_sums, targets_of, weighed_later
 from .rows import TokenRow
 from .shared_prefix import body_hidden
 
@@ -82,15 +82,14 @@ class Preference:
 
     def loss(self, micro: MicroBatch, hidden: Tensor, head: Tensor) -> tuple[Tensor, float]:
         """Return a sum whose gradient is that of the rows' losses, and the losses' own sum."""
-        targets = targets_of(micro)
-        with torch.no_grad():
-            _, losses = learnt_loss(hidden.detach(), head, targets)
+        targets, (hidden, weights) = targets_of(micro), weighed_later(hidden)
+        total, losses = learnt_loss(hidden, head, Targets(targets.at, targets.ids, torch.ones(len(targets.at))))
         ratios = -row_sums(losses, micro) - torch.tensor([self._start[row] for row in micro.rows])
         judged = judge(ratios, torch.tensor([row.label == GOOD for row in micro.rows]), self._kl, self._settings)
         own = torch.tensor([row.weight for row in micro.rows])
         # The sum that `learnt_loss` gives is of -log p, so a slope by log p enters with the other sign.
-        slopes = torch.repeat_interleave(-own * judged.slopes, torch.tensor([row.learnt for row in micro.rows]))
-        total, _ = learnt_loss(hidden, head, Targets(targets.at, targets.ids, slopes))
+        learnt = torch.tensor([row.learnt for row in micro.rows])
+        weights[targets.at] = torch.repeat_interleave(-own * judged.slopes, learnt)
         return total, float((own * judged.losses).sum())
 
     def _estimate_kl(self, rows: Sequence[TokenRow]) -> float:
