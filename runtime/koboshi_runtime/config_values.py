@@ -70,7 +70,7 @@ class TrainSettings(Frozen):
 
     Without a `learning_rate` it follows from the size of the model. `failures_per_success` cuts failures down, those of
     tasks that were also solved stay longest; of successes at tasks that were tried several times and never failed
-    `sure_share` are learnt.
+    `sure_share` are learnt. With `half_life_days` a run counts half as much for each so many days of its age.
     `classes` are the failure classes that are named to the model, each by a sentence of its own; in a variable they are
     parted by commas. `contrast` is the weight, under `nat`, of telling a run's condition from the run. With `steps`,
     what a failed run did before its first bad step is learnt as a success, where its forks have shown that step.
@@ -87,6 +87,7 @@ class TrainSettings(Frozen):
     batch_rows: int = Field(default=8, ge=1)
     failures_per_success: float = Field(default=0.5, gt=0)
     sure_share: float = Field(default=0.1, ge=0, le=1)
+    half_life_days: float | None = Field(default=None, gt=0)
     contrast: float = Field(default=3.0, ge=0)
     steps: bool = False
     micro_tokens: int = Field(default=1536, ge=1)

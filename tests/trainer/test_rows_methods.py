@@ -81,6 +81,20 @@ def test_without_conditions_the_user_turn_has_none() -> None:
     assert {row.ids[1] for row in rows} == {100}
 
 
+def test_own_runs_fade_with_their_age_and_demonstrations_do_not() -> None:
+    def made(number: int, day: int, **kind: bool) -> Example:
+        return example(number, **kind).model_copy(update={"created_at": f"2026-01-{day:02}T00:00:00.000+00:00"})  # type: ignore[arg-type]
+
+    some = [made(0, 15), made(1, 8), made(2, 1), made(3, 1, demonstration=True)]
+    fading = Assignment(weights=Weights(half_life_days=7), twins=True)
+    rows = assign(some, Method.NAT, fading)
+    assert [row.weight for row in rows] == pytest.approx([1.0, 0.5, 0.25, 1.0])
+    assert [row.twin.weight for row in rows if row.twin] == pytest.approx([1.0, 0.5, 0.25])
+    assert [row.weight for row in assign(some, Method.NAT)] == [1.0] * 4
+    very_old = assign([made(0, 15), made(1, 1)], Method.NAT, Assignment(weights=Weights(half_life_days=0.01)))
+    assert 0 < very_old[1].weight <= 1e-6
+
+
 def test_weights_are_by_kind_and_none_leaves_the_kind_out() -> None:
     rows = assign(POOL, Method.NAT, Assignment(weights=Weights(failure=0.3, demonstration=0.0)))
     assert Counter((row.label == "success", row.weight) for row in rows) == {(True, 1.0): 10, (False, 0.3): 10}

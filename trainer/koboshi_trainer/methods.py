@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 
 from koboshi_runtime.records import OutcomeLabel
@@ -18,6 +19,7 @@ from .rows import Example, Part, TokenRow, part_of, token_row
 
 SUCCESS = "success"
 FAILURE = "failure"
+_DAY_S, _LEAST_WEIGHT = 86_400.0, 1e-6
 GOOD_STEPS = "good_steps"
 """The label of rows of what a failed run did well."""
 
@@ -34,11 +36,15 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """The weight of a row's loss by its kind."""
+    """The weight of a row's loss by its kind; an own run counts half as much for each `half_life_days` of its age.
+
+    Age is counted from the newest own run, so that the same runs always give the same rows.
+    """
 
     success: float = 1.0
     failure: float = 1.0
     demonstration: float = 1.0
+    half_life_days: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +86,42 @@ def assign(examples: Sequence[Example], method: Method, assignment: Assignment |
     assignment = assignment or Assignment()
     used = [example for example in examples if method is not Method.SUCCESS or example.label is OutcomeLabel.SUCCESS]
     conditions = _conditions(used, method, assignment)
+    fading = _Fading.of(examples, assignment.weights.half_life_days)
     rows = [
-        row
+        fading.faded(row, example)
         for example, condition in zip(used, conditions, strict=True)
         if _weight(example, assignment.weights) > 0
         for row in _rows(example, condition, assignment)
     ]
     if method is Method.SUCCESS and assignment.steps:
-        rows += [row for example in examples if example.first_bad is not None for row in _good(example, assignment)]
+        blamed = (example for example in examples if example.first_bad is not None)
+        rows += [fading.faded(row, example) for example in blamed for row in _good(example, assignment)]
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Fading:
+    """How the weights of own runs fade with their age, counted from `newest`, in seconds since the epoch."""
+
+    newest: float
+    half_life_s: float | None
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], half_life_days: float | None) -> "_Fading":
+        times = [_seconds(example) for example in examples if not example.demonstration]
+        return cls(max(times, default=0.0), None if half_life_days is None else half_life_days * _DAY_S)
+
+    def faded(self, row: TokenRow, example: Example) -> TokenRow:
+        if self.half_life_s is None or example.demonstration:
+            return row
+        left = row.weight * 0.5 ** ((self.newest - _seconds(example)) / self.half_life_s)
+        # A row of no weight at all is none.
+        weight = max(left, _LEAST_WEIGHT)
+        return replace(row, weight=weight, twin=None if row.twin is None else replace(row.twin, weight=weight))
+
+
+def _seconds(example: Example) -> float:
+    return datetime.fromisoformat(example.created_at).timestamp()
 
 
 def _rows(example: Example, condition: str | None, assignment: Assignment) -> Iterator[TokenRow]:

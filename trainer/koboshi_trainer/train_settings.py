@@ -7,7 +7,7 @@ from koboshi_runtime.config_values import TrainSettings
 from .dataset import DatasetSettings
 from .duplicates import Caps
 from .fit_values import FitSettings
-from .methods import Assignment, Conditions, Method, loss_of
+from .methods import Assignment, Conditions, Method, Weights, loss_of
 from .stages import FitPlan
 
 # The rate that was measured, on SmolLM2-135M; larger models want smaller ones. At 1B this gives 3.7e-4, at 7B 1.4e-4.
@@ -50,5 +50,10 @@ def fit_plan(settings: TrainSettings, *, weights: float) -> FitPlan:
         seed=settings.seed,
     )
     method, conditions = Method(settings.method), Conditions(classes=settings.classes)
-    assignment = Assignment(conditions=conditions, steps=settings.steps, seed=settings.seed)
+    assignment = Assignment(
+        weights=Weights(half_life_days=settings.half_life_days),
+        conditions=conditions,
+        steps=settings.steps,
+        seed=settings.seed,
+    )
     return FitPlan(method, loss_of(method, fit_settings), assignment)

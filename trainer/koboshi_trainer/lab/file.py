@@ -136,6 +136,7 @@ class ArmFit(Frozen):
     steps: Annotated[bool, LATER] = False
     failure_weight: float = Field(default=1.0, ge=0)
     demonstration_weight: float = Field(default=1.0, ge=0)
+    half_life_days: Annotated[float | None, LATER] = Field(default=None, gt=0)
     classes: tuple[str, ...] = ()
     fewest: int = Field(default=50, ge=1)
     settings: FitSettings = FitSettings()

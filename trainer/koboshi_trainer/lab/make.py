@@ -117,7 +117,11 @@ class Maker:
         kept = keep(dataset.train, caps, seed=dataset.manifest.settings.seed).examples
         assert arm.method is not None, f"arm {arm.name} is not trained"
         assignment = Assignment(
-            weights=Weights(failure=own.failure_weight, demonstration=own.demonstration_weight),
+            weights=Weights(
+                failure=own.failure_weight,
+                demonstration=own.demonstration_weight,
+                half_life_days=own.half_life_days,
+            ),
             conditions=Conditions(classes=own.classes, fewest=own.fewest),
             twins=loss_of(arm.method, own.settings).contrast > 0,
             steps=own.steps,
