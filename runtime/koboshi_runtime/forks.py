@@ -64,7 +64,7 @@ class _TakingOver:
         turn = self._left.pop(0)
         told = tuple(token for segment in turn.segments for token in segment.ids)
         # What stands before was compared with the turns before.
-        if request.prompt_ids[-len(told) :] != told:
+        if request.prompt_ids[len(request.prompt_ids) - len(told) :] != told:
             raise ModelError(f"step {turn.index} is told something else now than it was told then: {_named(turn)}")
         return turn.reply.model_copy(update={"reused_tokens": 0, "decoded_tokens": 0, "seconds": 0.0})
 
