@@ -11,9 +11,11 @@ import pytest
 from koboshi_runtime.home import Home, open_home
 from koboshi_runtime.interchange.importing import import_runs
 from koboshi_runtime.interchange.reading import read_runs
+from koboshi_runtime.prompt import CONDITIONS, SUCCESS
 from koboshi_runtime.records import Split
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.store import Store
+from koboshi_trainer.conditions import CONDITION_SET
 from koboshi_trainer.dataset import DatasetError, DatasetSettings
 from koboshi_trainer.rows import Example
 from koboshi_trainer.stages import build
@@ -60,7 +62,7 @@ def test_an_imported_run_is_learnt_as_our_model_would_have_written_it(tmp_path: 
     assert "Hello." in _words(example.prefix_ids)
     assert "Keep a shop." in _words(example.prefix_ids)
     assert "Lamps?" in _words(example.users[""])
-    assert "right answer" in _words(example.users["success"])
+    assert CONDITIONS[CONDITION_SET][SUCCESS] in _words(example.users["success"])
 
 
 def test_a_call_of_a_tool_that_was_not_defined_is_not_learnt(tmp_path: Path) -> None:
