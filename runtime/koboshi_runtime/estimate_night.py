@@ -13,6 +13,9 @@ from koboshi_tools import Frozen
 
 from .config_values import TrainSettings
 
+CONTRASTED = 1.55
+"""How much longer a fit takes with a contrast, which computes each own run twice; measured on `shop`."""
+
 RUNS = 300
 """Runs that the night of the estimate learns from."""
 
@@ -22,8 +25,6 @@ _TRAINING_SHARE = 1.0
 _RUNNING_SHARE = 0.34
 # Bytes written and hashed for each weight by master, merge and quantisation, at what one core hashes a second.
 _FILE_BYTES, _HASHED_BYTES_A_SECOND = 11.0, 4e8
-# A contrast computes each own run twice behind one prefix; measured on `shop`.
-_CONTRASTED = 1.55
 _SIDE = 1024
 _REPEATS = 5
 _HOUR = 3600.0
@@ -45,7 +46,7 @@ class NightHours(Frozen):
 
 def night_hours(weights: float, *, gate_tasks: int, train: TrainSettings, operations_a_second: float) -> NightHours:
     """Return how long a night of a model with so many weights takes at that speed."""
-    passes = train.epochs * (_CONTRASTED if train.contrast else 1.0)
+    passes = train.epochs * (CONTRASTED if train.contrast else 1.0)
     training = 4 * weights * RUNS * _ROW_TOKENS * passes / (_TRAINING_SHARE * operations_a_second)
     gate = 2 * 2 * weights * gate_tasks * _DECODED_TOKENS / (_RUNNING_SHARE * operations_a_second)
     export = weights * _FILE_BYTES / _HASHED_BYTES_A_SECOND

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from koboshi_runtime.estimate_night import CONTRASTED
+
 from .file import Arm, Decoding, Examination
 from .measure import Measurement
 from .recipe import Recipe
@@ -22,7 +24,6 @@ _UNSOLVED = 0.36
 _TOKENS_PER_S = 600.0
 # Ids of a row with its prefix: 500 on `shop`, 300 on `arithmetic`.
 _TOKENS_A_ROW = 400.0
-_CONTRASTED = 1.55
 _AROUND_A_FIT_S = 40.0
 _SCORING = 1.4
 # Caps keep about two rows of each outcome a task.
@@ -88,7 +89,7 @@ class Part:
         if settings.optimizer_steps:
             rows = settings.optimizer_steps * settings.batch_rows
         tokens = min(rows * _TOKENS_A_ROW, settings.max_tokens or float("inf"))
-        return _AROUND_A_FIT_S + tokens / _TOKENS_PER_S * (_CONTRASTED if settings.contrast else 1)
+        return _AROUND_A_FIT_S + tokens / _TOKENS_PER_S * (CONTRASTED if settings.contrast else 1)
 
     def _runs_step(self, cell: Measurement) -> Step:
         samples = cell.decoding.samples
