@@ -23,7 +23,7 @@ from koboshi_trainer.gguf.read import GgufFile, Scalar
 from koboshi_trainer.gguf.write import TensorPlan, encode_pair, write_gguf
 
 _LAYERS, _HIDDEN, _INNER, _HEADS, _KV_HEADS, _VOCABULARY = 2, 64, 96, 4, 2, 320
-_CONTEXT_TOKENS = 256
+_CONTEXT_TOKENS = 512
 _F16, _F32 = gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.F32
 
 

@@ -43,7 +43,7 @@ max_tokens = 8
 [worker]
 threads = 1
 batch_threads = 1
-context_tokens = 256
+context_tokens = 512
 parallel = 8
 
 [train]
