@@ -65,6 +65,11 @@ class Home:
         return self.root / "run"
 
     @property
+    def server(self) -> Path:
+        """What a running server says of itself; it may be left by one that died."""
+        return self.run / "server.json"
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """Every folder of the home, the root first."""
         return (self.root, self.models, self.datasets, self.runs, self.reports, self.trust, self.tokens, self.run)

@@ -5,6 +5,7 @@ the ids that its prompt holds, the turn that is being dealt with, the counts tha
 LangGraph's state holds only counters, the store holds the steps, and `revive` makes a LiveRun again out of both.
 """
 
+import asyncio
 import hashlib
 import time
 from collections import Counter
@@ -102,7 +103,8 @@ class LiveRun:
     """A run that goes on.
 
     `context` are the ids decoded so far and `texts` what they say, `pending` the segments to be decoded next. `against`
-    is the user segment as it is under the failure condition, if replies are guided away from that.
+    is the user segment as it is under the failure condition, if replies are guided away from that. `ahead` is a turn
+    that is being written before a node asked for it.
     """
 
     run_id: str
@@ -127,6 +129,7 @@ class LiveRun:
     commit_due: CommitDue = CommitDue.NO
     started: float = field(default_factory=time.monotonic)
     thread_state: bytes | None = None
+    ahead: "asyncio.Future[Reply] | None" = None
 
     async def segment(self, kind: SegmentKind, pieces: Sequence[Piece]) -> Segment:
         """Tokenise pieces into a segment of the prompt."""
@@ -184,6 +187,16 @@ class LiveRun:
             if turn.reply.finish is not FinishReason.STOP:
                 end = prompt.unfinished_turn(self.plan.header.profile)
                 self.pending = [await self.segment(SegmentKind.REPAIR, end)]
+
+    def take_ahead(self) -> "asyncio.Future[Reply] | None":
+        """Return the turn that was begun ahead, once."""
+        ahead, self.ahead = self.ahead, None
+        return ahead
+
+    def leave_ahead(self) -> None:
+        """Stop a turn that was begun ahead and that no node asked for."""
+        if (ahead := self.take_ahead()) is not None:
+            ahead.cancel()
 
     def seconds(self) -> float:
         """Return for how long this process has had the run."""

@@ -66,7 +66,7 @@ async def generate(live: LiveRun) -> NodeName:
         return _end(live, ended)
     step = live.turn.index + 1 if live.turn else 0
     try:
-        reply = await live.model.generate(_request(live, step))
+        reply = await (live.take_ahead() or live.model.generate(_request(live, step)))
     except ModelError as error:
         return _end(live, EndReason.MODEL_ERROR, error=str(error))
     parsed = parse_reply(live.plan.header.profile, reply.text, reply.finish, live.plan.offered)
@@ -82,6 +82,12 @@ async def generate(live: LiveRun) -> NodeName:
             return "observe"
         case _:
             assert_never(parsed)
+
+
+def write_ahead(live: LiveRun) -> None:
+    """Begin a fresh run's first turn before the graph that will ask for it is there."""
+    if live.turn is None and _spent(live) is None:
+        live.ahead = asyncio.ensure_future(live.model.generate(_request(live, 0)))
 
 
 def _request(live: LiveRun, step: int) -> GenerateRequest:

@@ -44,10 +44,6 @@ def model_socket(home: Home) -> Path:
     return home.run / "model.sock"
 
 
-def _record(home: Home) -> Path:
-    return home.run / "server.json"
-
-
 @contextmanager
 def only_server(home: Home) -> Iterator[None]:
     """Be the one server of a home. Raises KoboshiError if there is another."""
@@ -61,7 +57,7 @@ def only_server(home: Home) -> Iterator[None]:
             ) from error
         yield
         with suppress(FileNotFoundError):
-            _record(home).unlink()
+            home.server.unlink()
     finally:
         os.close(descriptor)
 
@@ -69,14 +65,14 @@ def only_server(home: Home) -> Iterator[None]:
 def announce(home: Home, *, url: str, project: str) -> ServerRecord:
     """Write that this process serves."""
     found = ServerRecord(owner=this_process(), pid=os.getpid(), url=url, project=project, started_at=utc_now())
-    replace_file(_record(home), found.model_dump_json().encode())
+    replace_file(home.server, found.model_dump_json().encode())
     return found
 
 
 def running_server(home: Home) -> ServerRecord | None:
     """Return the server that runs on a home, or None."""
     try:
-        found = ServerRecord.model_validate_json(_record(home).read_bytes())
+        found = ServerRecord.model_validate_json(home.server.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
     return found if is_alive(found.owner) else None

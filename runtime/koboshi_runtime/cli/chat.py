@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .completing import MODEL
-from .context import echo_json, load_config_here, open_home, progress, project_dir
+from .context import early_worker, echo_json, load_config_here, open_home, progress, project_dir
 from .trust import ask_for_trust
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..runner import RunResult, RunSettings
     from ..served_model import ServedModel
     from ..session import Place, Session
+    from ..worker_process import WorkerProcess
 
 _HELP = "/good [WHY] and /bad [WHY] label the last answer, /new begins anew, /quit ends."
 _LABELS = {"/good": "success", "/bad": "failure"}
@@ -33,21 +34,22 @@ def chat(model: str | None, temperature: float | None, seed: int | None, as_json
 
     Example: koboshi chat -C my-agent
     """
-    from ..session import Place
+    with early_worker() as process:
+        from ..session import Place
 
-    flags = {"run.temperature": temperature, "run.seed": seed}
-    place = Place(open_home(), project_dir(), load_config_here(flags).settings)
-    ask_for_trust(place.home, place.folder)
-    asyncio.run(_chat(place, model, as_json=as_json))
+        flags = {"run.temperature": temperature, "run.seed": seed}
+        place = Place(open_home(), project_dir(), load_config_here(flags).settings)
+        ask_for_trust(place.home, place.folder)
+        asyncio.run(_chat(place, model, process, as_json=as_json))
 
 
-async def _chat(place: "Place", model: str | None, *, as_json: bool) -> None:
+async def _chat(place: "Place", model: str | None, process: "WorkerProcess | None", *, as_json: bool) -> None:
     from ..dialogue import Dialogue
     from ..served_model import ServedModel
     from ..session import open_session, reference_of
     from ..tasks import prompt_task
 
-    async with open_session(place, model_ref=model, share=True) as session:
+    async with open_session(place, model_ref=model, share=True, process=process) as session:
         runner, dialogue = session.runner(_settings(place, session, as_json=as_json)), Dialogue()
         shared = session.model if isinstance(session.model, ServedModel) else None
         follow = reference_of(place, session.project, model) == "current"

@@ -5,7 +5,8 @@ Results go to stdout by `echo_json` and `table`, progress to stderr by `progress
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from .root import PLACE
 if TYPE_CHECKING:
     from ..config import Config
     from ..home import Home
+    from ..worker_process import WorkerProcess
 
-__all__ = ["echo_json", "load_config_here", "open_home", "progress", "project_dir", "table"]
+__all__ = ["early_worker", "echo_json", "load_config_here", "open_home", "progress", "project_dir", "table"]
 
 
 def open_home(*, create: bool = True) -> "Home":
@@ -47,6 +49,19 @@ def project_dir() -> Path | None:
     if found is None and named is not None:
         raise UsageError(f"no koboshi.toml in {named} or above it", hint=f"Make a project with: koboshi init {named}")
     return found
+
+
+@contextmanager
+def early_worker() -> Iterator["WorkerProcess | None"]:
+    """Give a worker that starts while the command does; none where a server has one already."""
+    from ..home import Home, home_path
+    from ..worker_process import early_worker as started
+
+    if Home(home_path()).server.exists():
+        yield None
+        return
+    with started() as process:
+        yield process
 
 
 def load_config_here(flags: Mapping[str, Any] | None = None) -> "Config":

@@ -12,7 +12,7 @@ import click
 from koboshi_tools import KoboshiError, UsageError
 
 from .completing import MODEL, RUN
-from .context import echo_json, load_config_here, open_home, progress, project_dir
+from .context import early_worker, echo_json, load_config_here, open_home, progress, project_dir
 from .trust import ask_for_trust
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..records import RunHeader
     from ..runner import RunResult, RunSettings
     from ..session import Place, Session
+    from ..worker_process import WorkerProcess
 
 _FILE = click.Path(path_type=Path)
 
@@ -77,24 +78,28 @@ def run(prompt: str | None, **options: Any) -> int:
 
     Example: koboshi run "How much is 17 * 23?"
     """
-    from ..ids import utc_now
-    from ..session import Place
-
     if sum(given is not None for given in (prompt, options["tasks"], options["resume"])) != 1:
         raise UsageError("give a prompt, --tasks FILE or --resume RUN", hint='Try: koboshi run "How much is 17 * 23?"')
     drawn = {f"run.{name}": options.pop(name) for name in ("temperature", "top_p", "seed", "jobs")}
     flags = RunFlags(sys.stdin.read() if prompt == "-" else prompt, **options)
+    with early_worker() as process:
+        return _exit_code(_carry_out(flags, drawn, process), flags)
+
+
+def _carry_out(flags: RunFlags, drawn: dict[str, Any], process: "WorkerProcess | None") -> "Sequence[RunResult]":
+    from ..ids import utc_now
+    from ..session import Place
+
     place = Place(open_home(), project_dir(), load_config_here(drawn).settings, flags.policy)
     ask_for_trust(place.home, place.folder)
     started = utc_now()
     try:
-        results = asyncio.run(_resume(flags, place) if flags.resume else _run(flags, place))
+        return asyncio.run((_resume if flags.resume else _run)(flags, place, process))
     except KeyboardInterrupt:
         raise _interrupted(place, flags.resume, started) from None
-    return _exit_code(results, flags)
 
 
-async def _run(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
+async def _run(flags: RunFlags, place: "Place", process: "WorkerProcess | None") -> "Sequence[RunResult]":
     from ..session import open_session
     from ..tasks import load_tasks, prompt_task, split_of_file
     from .eval import Ticker
@@ -107,7 +112,9 @@ async def _run(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
         project.refuse_unrunnable(tasks, project.check_settings(allow_commands=flags.allow_command_checkers))
 
     runs = len(tasks) * flags.samples
-    async with open_session(place, model_ref=flags.model, runs=runs, before_loading=refuse, share=True) as session:
+    async with open_session(
+        place, model_ref=flags.model, runs=runs, before_loading=refuse, share=True, process=process
+    ) as session:
         if session.watched is not None and session.watched.fell:
             progress(session.watched.text)
         settings = replace(_settings(flags, place, session), split=split)
@@ -120,11 +127,12 @@ async def _run(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
         return await session.runner(settings).run_all(tasks, samples=flags.samples, on_result=finished)
 
 
-async def _resume(flags: RunFlags, place: "Place") -> "Sequence[RunResult]":
+async def _resume(flags: RunFlags, place: "Place", process: "WorkerProcess | None") -> "Sequence[RunResult]":
     from ..session import open_session
 
     run_id, header = _begun_run(place.home, flags.resume or "")
-    async with open_session(place, model_ref=flags.model or header.model_hash, runs=1, share=True) as session:
+    ref = flags.model or header.model_hash
+    async with open_session(place, model_ref=ref, runs=1, share=True, process=process) as session:
         settings = replace(_settings(flags, place, session), purpose=header.purpose)
         result = await session.runner(settings).resume(run_id)
         _print(result, session, flags)

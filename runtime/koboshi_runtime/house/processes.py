@@ -10,8 +10,7 @@ from ..presence import ServerRecord, running_server
 from ..store import Store
 from ..store.codecs import unpack_text
 from ..store.owner import is_alive
-
-_WORKER = ("-m", "koboshi_runtime.worker", "serve")
+from ..worker_process import model_of
 
 
 class WorkerRow(Frozen):
@@ -66,16 +65,16 @@ def _workers(home: Home) -> Iterator[WorkerRow]:
     models = home.models.resolve()
     for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
         try:
-            arguments = (folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            model = model_of((folder / "cmdline").read_bytes())
             status = (folder / "status").read_text(encoding="utf-8", errors="replace")
         except OSError:
             # It ended meanwhile, or is another user's.
             continue
-        if tuple(arguments[1:4]) == _WORKER and Path(arguments[5]).resolve().is_relative_to(models):
+        if model is not None and model.resolve().is_relative_to(models):
             fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
             yield WorkerRow(
                 pid=int(folder.name),
                 parent=int(fields["PPid"]),
-                model_hash=Path(arguments[5]).parent.name,
+                model_hash=model.parent.name,
                 memory_mb=round(int(fields.get("VmRSS", "0 kB").split()[0]) * 1024 / 1e6),
             )

@@ -1,6 +1,6 @@
-"""`python -m koboshi_runtime.worker`: load one GGUF, then answer requests on a socket until it closes.
+"""`python -m koboshi_runtime.worker`: load the GGUF that the first message names, then answer until the socket closes.
 
-    python -m koboshi_runtime.worker serve FD MODEL SETTINGS_JSON
+    python -m koboshi_runtime.worker serve FD
     python -m koboshi_runtime.worker inspect MODEL
     python -m koboshi_runtime.worker pieces MODEL
     python -m koboshi_runtime.worker pace MODEL SETTINGS_JSON
@@ -16,9 +16,11 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from setproctitle import setproctitle
 
 from koboshi_tools import KoboshiError
 
@@ -33,6 +35,7 @@ from ..llama import (
     start_backend,
 )
 from ..model import GenerateRequest, Piece
+from ..worker_process import title_of
 from . import wire
 from .agreement import agreement
 from .constraint import Grammars
@@ -50,12 +53,11 @@ _ERROR_CHARACTERS = 2000
 class Server:
     """Reads requests between two decodes, and answers them in the order in which they are done."""
 
-    def __init__(self, connection: socket.socket, engine: Engine, prefixes: Prefixes | None) -> None:
-        self._connection = connection
+    def __init__(self, connection: socket.socket, inbox: wire.Inbox, engine: Engine, prefixes: Prefixes | None) -> None:
+        self._connection, self._inbox = connection, inbox
         self._engine = engine
         self._grammars = Grammars(engine.vocabulary)
         self._scheduler = Scheduler(engine, prefixes)
-        self._inbox = wire.Inbox()
         self._followed: set[int] = set()
 
     def serve(self) -> None:
@@ -169,11 +171,18 @@ class Server:
         self._connection.sendall(wire.encode(message))
 
 
-def _serve(descriptor: int, model: Path, settings_json: str) -> None:
+def _serve(descriptor: int) -> None:
     connection = socket.socket(fileno=descriptor)
     start_backend()
+    inbox = wire.Inbox()
+    first = _first(connection, inbox)
+    if first is None:
+        # Whoever started it needed no model after all.
+        return
+    model, given = Path(first["model"]), first["settings"]
+    setproctitle(title_of(model))
     try:
-        engine = Engine(model, _settings(settings_json))
+        engine = Engine(model, _settings(given))
         begin = engine.vocabulary.begin_id()
         engine.decode([begin or 0], [0], [0], [True])
         engine.forget(0, 0)
@@ -182,17 +191,23 @@ def _serve(descriptor: int, model: Path, settings_json: str) -> None:
         connection.sendall(wire.encode({"id": 0, "ok": False, "error": str(error), "hint": error.hint}))
         return
     connection.sendall(wire.encode({"id": 0, "ok": True, "facts": facts.model_dump(mode="json"), "begin_id": begin}))
-    Server(connection, engine, _prefixes(settings_json, engine.settings)).serve()
+    Server(connection, inbox, engine, _prefixes(given, engine.settings)).serve()
 
 
-def _settings(text: str) -> EngineSettings:
-    given = json.loads(text)
+def _first(connection: socket.socket, inbox: wire.Inbox) -> dict[str, Any] | None:
+    """Return the first message, or None if the socket closes before it; nothing follows it until it is answered."""
+    while data := connection.recv(_READ_BYTES):
+        if messages := inbox.feed(data):
+            return messages[0]
+    return None
+
+
+def _settings(given: Mapping[str, Any]) -> EngineSettings:
     fields = {name.name: given[name.name] for name in dataclasses.fields(EngineSettings) if name.name in given}
     return EngineSettings(**{**fields, "adapter": Path(given["adapter"]) if given.get("adapter") else None})
 
 
-def _prefixes(text: str, settings: EngineSettings) -> Prefixes | None:
-    given = json.loads(text)
+def _prefixes(given: Mapping[str, Any], settings: EngineSettings) -> Prefixes | None:
     if not given.get("prefixes"):
         return None
     kind = (given["identity"], settings.cell_type, settings.flash_attention, build())
@@ -202,7 +217,7 @@ def _prefixes(text: str, settings: EngineSettings) -> Prefixes | None:
 def _pace(model: Path, settings_json: str) -> None:
     start_backend()
     try:
-        measured = pace(Engine(model, _settings(settings_json)))
+        measured = pace(Engine(model, _settings(json.loads(settings_json))))
     except KoboshiError as error:
         print(json.dumps({"ok": False, "error": str(error)}))
         return
@@ -212,7 +227,7 @@ def _pace(model: Path, settings_json: str) -> None:
 def _agree(model: Path, settings_json: str, reference: Path, text: Path) -> None:
     start_backend()
     try:
-        settings = dataclasses.replace(_settings(settings_json), parallel=1)
+        settings = dataclasses.replace(_settings(json.loads(settings_json)), parallel=1)
         found = agreement(
             Engine(model, settings),
             Engine(reference, dataclasses.replace(settings, adapter=None, flash_attention=False, cell_type="f16")),
@@ -264,8 +279,8 @@ def _quantise(source: Path, target: Path, kind: str, threads: int) -> None:
 def main(arguments: list[str]) -> None:
     """Do what the first argument says."""
     match arguments:
-        case ["serve", descriptor, model, settings]:
-            _serve(int(descriptor), Path(model), settings)
+        case ["serve", descriptor]:
+            _serve(int(descriptor))
         case ["pace", model, settings]:
             _pace(Path(model), settings)
         case ["agree", model, settings, reference, text]:
