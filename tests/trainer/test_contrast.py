@@ -23,6 +23,7 @@ from koboshi_trainer.rows import TokenRow
 from koboshi_trainer.shared_prefix import body_hidden, set_attention, use_shared_prefix
 
 OWN, OTHER = torch.tensor([2.0, 5.0, 1.0]), torch.tensor([2.0, 3.0, 9.0])
+LIKELIHOOD = torch.tensor([1.0, 0.25, 1.0])
 
 
 @pytest.fixture(autouse=True)
@@ -40,27 +41,29 @@ def _with_twins(some: list[TokenRow], weight: float = 1.0) -> list[TokenRow]:
 
 
 def test_loss_is_that_of_the_row_and_of_its_condition_by_bayes() -> None:
-    told = tell(OWN, OTHER, 0.5)
+    told = tell(OWN, OTHER, 0.5, LIKELIHOOD)
     posterior = torch.exp(-OWN) / (torch.exp(-OWN) + torch.exp(-OTHER))
-    assert torch.allclose(told.losses, OWN - 0.5 * torch.log(posterior), atol=1e-6)
+    assert torch.allclose(told.losses, LIKELIHOOD * OWN - 0.5 * torch.log(posterior), atol=1e-6)
 
 
 def test_slopes_are_the_derivatives_of_the_losses_and_end_where_the_condition_is_told() -> None:
     own, other = OWN.double().requires_grad_(), OTHER.double().requires_grad_()
-    told = tell(own, other, 0.7)
+    told = tell(own, other, 0.7, LIKELIHOOD.double())
     by_own, by_other = torch.autograd.grad(told.losses.sum(), (own, other))
     assert torch.allclose(told.row_slopes.detach(), by_own)
     assert torch.allclose(told.twin_slopes.detach(), by_other)
     assert float(told.twin_slopes[2].detach()) == pytest.approx(0, abs=1e-3)
 
 
-def test_gradient_equals_that_of_the_formula_written_out_for_whole_rows() -> None:
-    some, base = [*with_twins(2), *_with_twins(rows(3)[2:], weight=0.25), rows(4)[3]], model()
+@pytest.mark.parametrize("likelihood", [1.0, 0.25, 0.0])
+def test_gradient_equals_that_of_the_formula_written_out_for_whole_rows(likelihood: float) -> None:
+    good = [replace(row, condition="success") for row in with_twins(2)]
+    some, base = [*good, *_with_twins(rows(3)[2:], weight=0.25), rows(4)[3]], model()
     batch = tuple(micro_batches(some, max_tokens=60))
     assert len(batch) > 1
     attention = use_shared_prefix(base)
     adapter = lora.attach(base, r=4, alpha=8, seed=0)
-    objective = Contrast([batch], 2.0)
+    objective = Contrast([batch], 2.0, likelihood)
     with torch.no_grad():
         for number, parameter in enumerate(adapter.parameters()):
             torch.manual_seed(number)
@@ -78,7 +81,8 @@ def test_gradient_equals_that_of_the_formula_written_out_for_whole_rows() -> Non
     for row in some:
         own = _summed_loss(base, row)
         pair = [-own, -_summed_loss(base, row.twin)] if row.twin is not None else [-own]
-        terms.append(row.weight * (own - 2.0 * torch.log_softmax(torch.stack(pair), 0)[0]))
+        part = likelihood if row.twin is not None and row.condition != "success" else 1.0
+        terms.append(row.weight * (part * own - 2.0 * torch.log_softmax(torch.stack(pair), 0)[0]))
     plain = torch.stack(terms).sum() / weight
     plain.backward()  # type: ignore[no-untyped-call]
     assert value == pytest.approx(float(plain.detach()), rel=1e-4)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from koboshi_runtime.prompt import SUCCESS
 from koboshi_tools import UsageError
 
 from .batches import MicroBatch, OptimizerBatch
@@ -34,25 +35,30 @@ class Told:
     twin_slopes: Tensor
 
 
-def tell(own: Tensor, other: Tensor, weight: float) -> Told:
-    """Return loss and slopes of rows whose summed losses are `own` (n,), their twins' `other` (n,)."""
+def tell(own: Tensor, other: Tensor, weight: float, likelihood: Tensor) -> Told:
+    """Return loss and slopes of rows whose summed losses are `own` (n,), their twins' `other` (n,).
+
+    `likelihood` (n,) is the weight of each row's own loss, `weight` that of telling its condition.
+    """
     doubt = weight * torch.sigmoid(own - other)
-    return Told(losses=own + weight * softplus(own - other), row_slopes=1 + doubt, twin_slopes=-doubt)
+    losses = likelihood * own + weight * softplus(own - other)
+    return Told(losses=losses, row_slopes=likelihood + doubt, twin_slopes=-doubt)
 
 
 class Contrast:
     """The objective of a fit whose rows have twins; a row without one is learnt by its likelihood alone.
 
-    Raises UsageError if no row of the plan has a twin.
+    `failure_likelihood` is the weight of the likelihood of a row under any condition but success. Raises UsageError if
+    no row of the plan has a twin.
     """
 
-    def __init__(self, plan: Sequence[OptimizerBatch], weight: float) -> None:
+    def __init__(self, plan: Sequence[OptimizerBatch], weight: float, failure_likelihood: float = 1.0) -> None:
         if all(row.twin is None for batch in plan for micro in batch for row in micro.rows):
             raise UsageError(
                 "contrast needs rows under both conditions, and there is none",
                 hint="It is for own runs under the method nat, with conditions.",
             )
-        self._weight = weight
+        self._weight, self._failure_likelihood = weight, failure_likelihood
 
     def begin(self, batch: OptimizerBatch) -> float:
         """Return the weight of all learnt ids, twins not counted."""
@@ -65,10 +71,14 @@ class Contrast:
         total, losses = learnt_loss(hidden, head, targets)
         sums, slopes = row_sums(losses, micro), torch.ones(len(micro.rows))
         paired, twin = torch.tensor([row.twin is not None for row in micro.rows]), ~torch.tensor(micro.own)
-        told = tell(sums[paired], sums[twin], self._weight)
+        told = tell(sums[paired], sums[twin], self._weight, self._likelihood(micro))
         slopes[paired], slopes[twin] = told.row_slopes, told.twin_slopes
         learnt = torch.tensor([row.learnt for row in micro.rows])
         weights[targets.at] = torch.repeat_interleave(slopes, learnt)
         values = sums.clone()
         values[paired], values[twin] = told.losses, 0.0
         return total, float((values * torch.tensor([row.weight for row in micro.rows])).sum())
+
+    def _likelihood(self, micro: MicroBatch) -> Tensor:
+        paired = [row for row in micro.rows if row.twin is not None]
+        return torch.tensor([1.0 if row.condition == SUCCESS else self._failure_likelihood for row in paired])

@@ -28,7 +28,8 @@ class FitSettings(Frozen):
     each 1,000 of a 135M model; `checkpointing` keeps only each layer's input and computes the rest again for the
     gradient, and `four_bit` holds the frozen weights in NF4. `processes` share each optimizer batch, on CUDA a device
     for each; on processors that gains nothing. `contrast` is the weight of the loss that tells a run's condition from
-    the run, beside the cross-entropy of the learnt ids; with `preference` the loss is that instead.
+    the run, beside the cross-entropy of the learnt ids, which for failures is multiplied by `failure_likelihood`; with
+    `preference` the loss is that instead.
     """
 
     r: int = Field(default=32, ge=1)
@@ -52,6 +53,7 @@ class FitSettings(Frozen):
     patience: int | None = Field(default=None, ge=1, description="evaluations without a better held-out loss")
     preference: PreferenceSettings | None = None
     contrast: Annotated[float, LATER] = Field(default=0.0, ge=0)
+    failure_likelihood: Annotated[float, LATER] = Field(default=1.0, ge=0, le=1)
     checkpointing: Annotated[bool, LATER] = False
     four_bit: Annotated[bool, LATER] = False
     device: Annotated[str, LATER] = "auto"
