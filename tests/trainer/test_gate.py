@@ -1,5 +1,6 @@
 """What a gate accepts, and each reason for which it refuses."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -207,6 +208,23 @@ def test_too_few_calls_prove_no_validity() -> None:
     assert codes(verdict) == {ReasonCode.INVALID_CALLS_NOT_PROVED}
     assert verdict.more_tasks is not None
     assert verdict.more_tasks > 0
+
+
+def test_current_model_that_hardly_calls_does_not_hide_a_candidate_whose_calls_are_valid() -> None:
+    current, candidate = two_sides(60, 20)
+    calling = [replace(result, calls_begun=2) for result in candidate]
+    shy = [replace(current[0], calls_begun=2), *current[1:]]
+    verdict = judge_gate(shy, calling, BUDGET)
+    assert verdict.accepted
+    assert verdict.invalid_calls.upper_bound is not None
+    assert verdict.invalid_calls.upper_bound < verdict.floors.invalid_margin
+
+
+def test_current_model_that_hardly_calls_excuses_no_invalid_calls() -> None:
+    current, candidate = two_sides(60, 20)
+    broken = [replace(result, calls_begun=2, invalid_calls=1) for result in candidate]
+    shy = [replace(current[0], calls_begun=2, invalid_calls=2), *current[1:]]
+    assert codes(judge_gate(shy, broken, BUDGET)) == {ReasonCode.INVALID_CALLS_WORSE}
 
 
 def test_levels_and_costs_are_reported() -> None:

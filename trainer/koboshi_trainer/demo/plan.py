@@ -104,7 +104,7 @@ class DemoPlan:
     dataset: DatasetSettings = field(default_factory=_loop_dataset)
     weights: Weights = field(default_factory=Weights)
     loop_fit: FitSettings = field(default_factory=_loop_fit)
-    seed_gate_tasks: int = 40
+    seed_gate_tasks: int = 56
     gate_tasks: int = 72
     context_tokens: int = 2048
     parallel: int = 16

@@ -17,6 +17,9 @@ from ..pairs import Pairs, success_rate
 from ..stats import lower_bound, sign_flip_p, tasks_to_exclude
 from .values import GateFloors, InvalidCallRow, LevelRow, ToolRow
 
+# Of fewer calls a rate says nothing: its error alone is larger than any margin.
+_FEW_CALLS = 20
+
 _Side = Sequence[Sequence[TaskResult]]
 
 
@@ -37,21 +40,20 @@ def invalid_call_row(pairs: Pairs, floors: GateFloors) -> InvalidCallRow:
     """Return the row of invalid calls; it holds where either side began no call, since then there is no rate.
 
     The bound is Wald's for a difference of two ratios, with tasks as the unit, after one valid and one invalid call are
-    added to each side (Agresti and Caffo, 2000): without them, no invalid call among few would prove too much.
+    added to each side (Agresti and Caffo, 2000): without them, no invalid call among few would prove too much. A
+    current model that hardly calls anything has no rate to speak of: the candidate's is then held against none at all.
     """
     current, candidate = _calls(pairs.current), _calls(pairs.candidate)
-    rates = {"current_rate": _rate(current), "candidate_rate": _rate(candidate)}
-    if None in rates.values():
-        return InvalidCallRow(**rates, upper_bound=None, held=True, more_tasks=None)
-    difference, error = _ratio_difference(current, candidate)
-    half = NormalDist().inv_cdf(floors.confidence) * error
-    held = difference + half < floors.invalid_margin
-    return InvalidCallRow(
-        **rates,
-        upper_bound=difference + half,
-        held=held,
-        more_tasks=None if held else _more(half, floors.invalid_margin - difference, len(pairs.task_ids)),
-    )
+    before, after = _rate(current), _rate(candidate)
+    if before is None or after is None:
+        return InvalidCallRow(current_rate=before, candidate_rate=after, upper_bound=None, held=True, more_tasks=None)
+    few = current[1].sum() < _FEW_CALLS
+    difference, error = _ratio(candidate) if few else _ratio_difference(current, candidate)
+    bound = difference + NormalDist().inv_cdf(floors.confidence) * error
+    seen = after if few else after - before
+    held = bound < floors.invalid_margin
+    more = None if held else _more(bound - seen, floors.invalid_margin - seen, len(pairs.task_ids))
+    return InvalidCallRow(current_rate=before, candidate_rate=after, upper_bound=bound, held=held, more_tasks=more)
 
 
 def _tool_row(name: str, pairs: Pairs, floors: GateFloors) -> ToolRow:
@@ -109,15 +111,23 @@ def _rate(calls: NDArray[np.float64]) -> float | None:
 
 def _ratio_difference(current: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float]:
     """Return candidate minus current and its standard error, two calls, one of them invalid, added to each side."""
-    rates, influences, added = [], [], 0.0
-    for invalid, begun in (current, candidate):
-        total = begun.sum() + 2
-        rate = (invalid.sum() + 1) / total
-        rates.append(float(rate))
-        influences.append((invalid - rate * begun) / total)
-        added += float(rate**2 + (1 - rate) ** 2) / total**2
-    variance = float(((influences[1] - influences[0]) ** 2).sum()) + added
-    return rates[1] - rates[0], sqrt(variance)
+    (before, before_parts, before_added), (after, after_parts, after_added) = _spread(current), _spread(candidate)
+    variance = float(((after_parts - before_parts) ** 2).sum()) + before_added + after_added
+    return after - before, sqrt(variance)
+
+
+def _ratio(calls: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the rate of invalid calls and its standard error, two calls, one of them invalid, added."""
+    rate, parts, added = _spread(calls)
+    return rate, sqrt(float((parts**2).sum()) + added)
+
+
+def _spread(calls: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], float]:
+    """Return a rate, what each task moves it by (tasks,), and the variance that the two added calls bring."""
+    invalid, begun = calls
+    total = begun.sum() + 2
+    rate = float((invalid.sum() + 1) / total)
+    return rate, (invalid - rate * begun) / total, (rate**2 + (1 - rate) ** 2) / float(total) ** 2
 
 
 def _more(half: float, room: float, tasks: int) -> int | None:
