@@ -163,3 +163,7 @@ def test_only_methods_with_conditions_are_contrasted_and_never_beside_a_preferen
     assert loss_of(Method.KTO, settings).preference == PreferenceSettings()
     with pytest.raises(ValidationError, match="either preference or contrast"):
         FitSettings(contrast=1.0, preference=PreferenceSettings())
+    with pytest.raises(ValidationError, match="failure_likelihood is for a fit with contrast"):
+        FitSettings(failure_likelihood=0.5)
+    apart = loss_of(Method.SUCCESS, FitSettings(contrast=1.0, failure_likelihood=0.5))
+    assert FitSettings.model_validate(apart.model_dump()) == FitSettings()

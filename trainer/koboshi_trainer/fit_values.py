@@ -63,7 +63,13 @@ class FitSettings(Frozen):
     def _one_loss(self) -> Self:
         if self.preference is not None and self.contrast:
             raise ValueError("give either preference or contrast: a preference knows no conditions")
+        if self.failure_likelihood != 1 and not self.contrast:
+            raise ValueError("failure_likelihood is for a fit with contrast: give that too, or failure_weight")
         return self
+
+    def without_contrast(self) -> Self:
+        """Return the same fit by likelihood alone."""
+        return self.model_copy(update={"contrast": 0.0, "failure_likelihood": 1.0})
 
     def identity(self) -> dict[str, Any]:
         """Return what tells fits apart; without a preference, what it was before there were any."""

@@ -190,7 +190,7 @@ def loss_of(method: Method, settings: FitSettings) -> FitSettings:
     What the settings name already stays, a contrast under a method without conditions apart.
     """
     if method not in {Method.NAT, Method.SHUFFLED}:
-        settings = settings.model_copy(update={"contrast": 0.0})
+        settings = settings.without_contrast()
     if method is not Method.KTO or settings.preference is not None:
         return settings
     return settings.model_copy(update={"preference": PreferenceSettings()})

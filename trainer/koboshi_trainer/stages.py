@@ -74,7 +74,7 @@ def fit_dataset(
     settings = plan.settings
     if len({example.label for example in dataset.train if not example.demonstration}) < _KINDS:
         # What tells a good run from a bad one cannot be learnt from one kind.
-        settings = settings.model_copy(update={"contrast": 0.0})
+        settings = settings.without_contrast()
     rows = assign(dataset.train, plan.method, replace(plan.assignment, twins=settings.contrast > 0))
     return fit_file(
         master,
