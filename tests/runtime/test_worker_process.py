@@ -1,6 +1,11 @@
 import os
 from pathlib import Path
 
+import pytest
+
+from koboshi_runtime import presence
+from koboshi_runtime.cli import context
+from koboshi_runtime.home import open_home
 from koboshi_runtime.worker_process import early_worker, model_of, start_worker, title_of
 
 
@@ -18,6 +23,19 @@ def test_an_early_worker_that_was_taken_lives_on_until_its_socket_closes() -> No
     worker.connection.close()
     assert worker.process.wait(timeout=30) == 0
     worker.errors.close()
+
+
+def test_a_command_starts_none_early_where_a_server_lives_but_does_after_one_that_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOBOSHI_HOME", str(tmp_path / "home"))
+    home = open_home()
+    living = presence.announce(home, url="http://127.0.0.1:1", project="")
+    with context.early_worker() as worker:
+        assert worker is None
+    home.server.write_text(living.model_copy(update={"owner": f"{living.owner}0"}).model_dump_json())
+    with context.early_worker() as worker:
+        assert worker is not None
 
 
 def test_a_worker_that_dies_before_it_is_told_anything_is_seen_to_have_died() -> None:

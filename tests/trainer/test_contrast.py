@@ -13,13 +13,14 @@ from torch.nn.functional import log_softmax
 
 from koboshi_tools import UsageError
 from koboshi_trainer import lora
-from koboshi_trainer.batches import micro_batches
+from koboshi_trainer.batches import OptimizerBatch, micro_batches
 from koboshi_trainer.contrast import Contrast, tell
 from koboshi_trainer.fit import fit
 from koboshi_trainer.fit_values import FitSettings, PreferenceSettings
 from koboshi_trainer.guards import measure_guards
 from koboshi_trainer.methods import Assignment, Method, assign, loss_of
 from koboshi_trainer.rows import TokenRow
+from koboshi_trainer.schedule import plan_fit
 from koboshi_trainer.shared_prefix import body_hidden, set_attention, use_shared_prefix
 
 OWN, OTHER = torch.tensor([2.0, 5.0, 1.0]), torch.tensor([2.0, 3.0, 9.0])
@@ -124,6 +125,21 @@ def test_twin_stands_behind_its_row_and_is_counted_in_no_report(tmp_path: Path) 
     assert report.learnt_tokens == 2 * sum(row.learnt for row in rows(4))
 
 
+def test_contrast_that_begins_later_learns_the_same_rows_without_twins_before() -> None:
+    settings = FitSettings(batch_rows=2, epochs=3, contrast=1.0, contrast_from=0.5)
+    plan = plan_fit(with_twins(4), settings)
+    whole = plan_fit(with_twins(4), settings.model_copy(update={"contrast_from": 0.0}))
+    assert [len([row for micro in batch for row in micro.rows]) for batch in plan] == [2, 2, 2, 4, 4, 4]
+    assert plan[3:] == whole[3:]
+    assert [_own_ids(batch) for batch in plan] == [_own_ids(batch) for batch in whole]
+    only = plan_fit(with_twins(4), settings.model_copy(update={"optimizer_steps": 1, "contrast_from": 0.9}))
+    assert any(row.twin for micro in only[0] for row in micro.rows)
+
+
+def _own_ids(batch: OptimizerBatch) -> set[tuple[int, ...]]:
+    return {row.ids for micro in batch for row, own in zip(micro.rows, micro.own, strict=True) if own}
+
+
 def test_shared_prefix_does_not_change_the_loss(tmp_path: Path) -> None:
     settings = FitSettings(r=4, alpha=8, optimizer_steps=3, batch_rows=4, dtype="float32", contrast=1.0)
     losses = [
@@ -163,6 +179,8 @@ def test_only_methods_with_conditions_are_contrasted_and_never_beside_a_preferen
     assert loss_of(Method.KTO, settings).preference == PreferenceSettings()
     with pytest.raises(ValidationError, match="either preference or contrast"):
         FitSettings(contrast=1.0, preference=PreferenceSettings())
+    with pytest.raises(ValidationError, match="contrast_from is for a fit with contrast"):
+        FitSettings(contrast_from=0.5)
     with pytest.raises(ValidationError, match="failure_likelihood is for a fit with contrast"):
         FitSettings(failure_likelihood=0.5)
     apart = loss_of(Method.SUCCESS, FitSettings(contrast=1.0, failure_likelihood=0.5))

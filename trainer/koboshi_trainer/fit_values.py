@@ -28,8 +28,8 @@ class FitSettings(Frozen):
     each 1,000 of a 135M model; `checkpointing` keeps only each layer's input and computes the rest again for the
     gradient, and `four_bit` holds the frozen weights in NF4. `processes` share each optimizer batch, on CUDA a device
     for each; on processors that gains nothing. `contrast` is the weight of the loss that tells a run's condition from
-    the run, beside the cross-entropy of the learnt ids, which for failures is multiplied by `failure_likelihood`; with
-    `preference` the loss is that instead.
+    the run, beside the cross-entropy of the learnt ids, which for failures is multiplied by `failure_likelihood`; it
+    begins when the part `contrast_from` of the steps is done. With `preference` the loss is that instead.
     """
 
     r: int = Field(default=32, ge=1)
@@ -53,6 +53,7 @@ class FitSettings(Frozen):
     patience: int | None = Field(default=None, ge=1, description="evaluations without a better held-out loss")
     preference: PreferenceSettings | None = None
     contrast: Annotated[float, LATER] = Field(default=0.0, ge=0)
+    contrast_from: Annotated[float, LATER] = Field(default=0.0, ge=0, lt=1, description="as a part of the steps")
     failure_likelihood: Annotated[float, LATER] = Field(default=1.0, ge=0, le=1)
     checkpointing: Annotated[bool, LATER] = False
     four_bit: Annotated[bool, LATER] = False
@@ -65,11 +66,13 @@ class FitSettings(Frozen):
             raise ValueError("give either preference or contrast: a preference knows no conditions")
         if self.failure_likelihood != 1 and not self.contrast:
             raise ValueError("failure_likelihood is for a fit with contrast: give that too, or failure_weight")
+        if self.contrast_from and not self.contrast:
+            raise ValueError("contrast_from is for a fit with contrast: give that too")
         return self
 
     def without_contrast(self) -> Self:
         """Return the same fit by likelihood alone."""
-        return self.model_copy(update={"contrast": 0.0, "failure_likelihood": 1.0})
+        return self.model_copy(update={"contrast": 0.0, "contrast_from": 0.0, "failure_likelihood": 1.0})
 
     def identity(self) -> dict[str, Any]:
         """Return what tells fits apart; without a preference, what it was before there were any."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .batches import OptimizerBatch, plan_epoch
+from .batches import OptimizerBatch, micro_batches, plan_epoch
 from .fit_values import FitSettings
 from .rows import TokenRow
 
@@ -20,8 +20,14 @@ def learning_rate(step: int, steps: int, settings: FitSettings) -> float:
 
 
 def plan_fit(rows: Sequence[TokenRow], settings: FitSettings) -> list[OptimizerBatch]:
-    """All optimizer steps of the fit, epoch after epoch until the budget is spent."""
-    rows = rows if settings.share_prefix else [_unshared(row) for row in rows]
+    """All optimizer steps of the fit; those before `contrast_from` of them go without twins."""
+    plan = _whole_plan(rows if settings.share_prefix else [_unshared(row) for row in rows], settings)
+    early = int(settings.contrast_from * len(plan))
+    return [_without_twins(batch, settings.micro_tokens) for batch in plan[:early]] + plan[early:]
+
+
+def _whole_plan(rows: Sequence[TokenRow], settings: FitSettings) -> list[OptimizerBatch]:
+    """Epoch after epoch until the budget is spent."""
     per_epoch = math.ceil(len(rows) / settings.batch_rows)
     bounded_by_epochs = settings.optimizer_steps is None and settings.max_tokens is None
     limit = settings.optimizer_steps or (max(1, round(settings.epochs * per_epoch)) if bounded_by_epochs else math.inf)
@@ -41,6 +47,11 @@ def plan_fit(rows: Sequence[TokenRow], settings: FitSettings) -> list[OptimizerB
                 return plan
             plan.append(batch)
         epoch += 1
+
+
+def _without_twins(batch: OptimizerBatch, max_tokens: int) -> OptimizerBatch:
+    own = [row for micro in batch for row, its_own in zip(micro.rows, micro.own, strict=True) if its_own]
+    return tuple(micro_batches([replace(row, twin=None) for row in own], max_tokens=max_tokens))
 
 
 def _unshared(row: TokenRow) -> TokenRow:

@@ -57,11 +57,19 @@ def early_worker() -> Iterator["WorkerProcess | None"]:
     from ..home import Home, home_path
     from ..worker_process import early_worker as started
 
-    if Home(home_path()).server.exists():
+    if _served(Home(home_path())):
         yield None
         return
     with started() as process:
         yield process
+
+
+def _served(home: "Home") -> bool:
+    if not home.server.exists():
+        return False
+    from ..presence import running_server
+
+    return running_server(home) is not None
 
 
 def load_config_here(flags: Mapping[str, Any] | None = None) -> "Config":
