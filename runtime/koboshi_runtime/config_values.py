@@ -72,11 +72,11 @@ class TrainSettings(Frozen):
     tasks that were also solved stay longest; of successes at tasks that were tried several times and never failed
     `sure_share` are learnt. With `half_life_days` a run counts half as much for each so many days of its age.
     `classes` are the failure classes that are named to the model, each by a sentence of its own; in a variable they are
-    parted by commas. `contrast` is the weight, under `nat`, of telling a run's condition from the run. With `steps`,
-    what a failed run did before its first bad step is learnt as a success, where its forks have shown that step.
-    `device` is torch's name of one, auto CUDA where it is, else the processor; `checkpointing` and `four_bit` (QLoRA)
-    save memory for time, `micro_tokens` bounds the positions that are computed together; `processes` share the work, on
-    CUDA with a device each.
+    parted by commas. `contrast` is the weight, under `nat`, of telling a run's condition from the run, which begins
+    when the part `contrast_from` of a fit's steps is done. With `steps`, what a failed run did before its first bad
+    step is learnt as a success, where its forks have shown that step. `device` is torch's name of one, auto CUDA where
+    it is, else the processor; `checkpointing` and `four_bit` (QLoRA) save memory for time, `micro_tokens` bounds the
+    positions that are computed together; `processes` share the work, on CUDA with a device each.
     """
 
     method: Literal["nat", "nut", "success", "kto"] = "nat"
@@ -89,6 +89,7 @@ class TrainSettings(Frozen):
     sure_share: float = Field(default=0.1, ge=0, le=1)
     half_life_days: float | None = Field(default=None, gt=0)
     contrast: float = Field(default=3.0, ge=0)
+    contrast_from: float = Field(default=0.5, ge=0, lt=1)
     steps: bool = False
     micro_tokens: int = Field(default=1536, ge=1)
     checkpointing: bool = False

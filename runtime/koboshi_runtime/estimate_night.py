@@ -14,7 +14,7 @@ from koboshi_tools import Frozen
 from .config_values import TrainSettings
 
 CONTRASTED = 1.55
-"""How much longer a fit takes with a contrast, which computes each own run twice; measured on `shop`."""
+"""How much longer a fit takes with a contrast from its first step on, own runs computed twice; measured on `shop`."""
 
 RUNS = 300
 """Runs that the night of the estimate learns from."""
@@ -46,7 +46,8 @@ class NightHours(Frozen):
 
 def night_hours(weights: float, *, gate_tasks: int, train: TrainSettings, operations_a_second: float) -> NightHours:
     """Return how long a night of a model with so many weights takes at that speed."""
-    passes = train.epochs * (CONTRASTED if train.contrast else 1.0)
+    contrasted = 1 - train.contrast_from if train.contrast else 0.0
+    passes = train.epochs * (1 + (CONTRASTED - 1) * contrasted)
     training = 4 * weights * RUNS * _ROW_TOKENS * passes / (_TRAINING_SHARE * operations_a_second)
     gate = 2 * 2 * weights * gate_tasks * _DECODED_TOKENS / (_RUNNING_SHARE * operations_a_second)
     export = weights * _FILE_BYTES / _HASHED_BYTES_A_SECOND

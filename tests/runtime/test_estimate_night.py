@@ -14,5 +14,7 @@ def test_hours_follow_from_weights_tokens_and_speed() -> None:
     assert large.training / small.training == pytest.approx(2 * 7e9 / 135e6)
     said = "a night on 300 runs, 300 gate tasks: about 12.2 hours (training 7.1, export 0.1, gate 5.1)"
     assert night_line(large) == said
-    contrasted = night_hours(7e9, gate_tasks=300, train=TrainSettings(epochs=2), operations_a_second=175e9)
-    assert contrasted.training == pytest.approx(1.55 * large.training)
+    for begins, longer in ((0.0, 1.55), (0.5, 1.275)):
+        train = TrainSettings(epochs=2, contrast_from=begins)
+        contrasted = night_hours(7e9, gate_tasks=300, train=train, operations_a_second=175e9)
+        assert contrasted.training == pytest.approx(longer * large.training)

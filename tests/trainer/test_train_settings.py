@@ -16,12 +16,13 @@ from koboshi_trainer.methods import Method
 from koboshi_trainer.stages import FitPlan, fit_dataset
 from koboshi_trainer.train_settings import dataset_settings, fit_plan, learning_rate_for
 
-MEASURED = Path(__file__).parents[2] / "docs" / "lab" / "shop-three.toml"
+LAB = Path(__file__).parents[2] / "docs" / "lab"
 
 
-def test_the_defaults_are_those_of_the_experiment_that_the_readme_quotes() -> None:
-    experiment = read_experiment(MEASURED)
-    fitted = arm_fit(experiment.fit, experiment.arm_named("nat"))
+@pytest.mark.parametrize(("file", "arm"), [("shop-late.toml", "late"), ("arithmetic-three.toml", "nat")])
+def test_the_defaults_are_those_of_the_experiments_that_measured_them(file: str, arm: str) -> None:
+    experiment = read_experiment(LAB / file)
+    fitted = arm_fit(experiment.fit, experiment.arm_named(arm))
     plan, caps = fit_plan(TrainSettings(), weights=135e6), dataset_settings(TrainSettings()).caps
     # How much is computed together changes memory, not what is learnt.
     assert plan.settings.model_copy(update={"micro_tokens": 3072}) == fitted.settings
@@ -50,6 +51,11 @@ def test_what_is_set_is_taken() -> None:
     assert dataset_settings(given).conditions == ("success", "failure", "loop")
 
 
+def test_without_contrast_there_is_no_time_when_it_begins() -> None:
+    settings = fit_plan(TrainSettings(contrast=0.0), weights=135e6).settings
+    assert (settings.contrast, settings.contrast_from) == (0.0, 0.0)
+
+
 def test_successes_at_tasks_that_were_run_once_are_all_kept(tmp_path: Path) -> None:
     once = [trajectory(f"o{n}", f"task {n}") for n in range(20)]
     often = [trajectory(f"s{n}-{k}", f"sure {n}", answer=(60 + k, 90 + n)) for n in range(10) for k in range(2)]
@@ -70,4 +76,4 @@ def test_runs_of_one_outcome_are_not_contrasted(tmp_path: Path, kit: Kit, kinds:
     settings = fit_plan(TrainSettings(), weights=1e6).settings.model_copy(update={"optimizer_steps": 1, "r": 4})
     master = kit.write_tiny_model(tmp_path / "m.gguf", "llama")
     report = fit_dataset(dataset, master, tmp_path / "out", FitPlan(Method.NAT, settings))
-    assert report.settings.contrast == (3.0 if kinds > 1 else 0.0)
+    assert (report.settings.contrast, report.settings.contrast_from) == ((3.0, 0.5) if kinds > 1 else (0.0, 0.0))

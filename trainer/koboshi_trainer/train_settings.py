@@ -42,6 +42,7 @@ def fit_plan(settings: TrainSettings, *, weights: float) -> FitPlan:
         batch_rows=settings.batch_rows,
         tasks_together=True,
         contrast=settings.contrast,
+        contrast_from=settings.contrast_from if settings.contrast else 0.0,
         micro_tokens=settings.micro_tokens,
         checkpointing=settings.checkpointing,
         four_bit=settings.four_bit,

@@ -158,7 +158,8 @@ def estimates(plan: DemoPlan) -> dict[StageName, float]:
     around = 15 + _EXPORT_S + _PARITY_S
     # About half of the tasks are solved by none of their tries.
     own = plan.rollout_tasks * (plan.tries.samples + plan.tries.retries / 2)
-    learnt = _LEFT * own * (_CONTRASTED if plan.loop_fit.contrast else 1.0)
+    contrasted = 1 - plan.loop_fit.contrast_from if plan.loop_fit.contrast else 0.0
+    learnt = _LEFT * own * (1 + (_CONTRASTED - 1) * contrasted)
     return {
         StageName.MODEL: 10,
         StageName.PROJECT: 2,
