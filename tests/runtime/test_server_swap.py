@@ -176,6 +176,21 @@ def test_a_model_rests_while_a_night_is_at_work_and_wakes_after_it(tmp_path: Pat
     assert (bench.loaded, bench.most) == (["two"], 1)
 
 
+def test_a_model_does_not_rest_while_it_wakes_and_whoever_asks_finds_it_again() -> None:
+    async def served(bench: Bench) -> None:
+        await bench.keeper.start()
+        assert await bench.keeper.rest()
+        asking = asyncio.create_task(bench.ask())
+        while not asking.done():
+            await bench.keeper.rest()
+            await asyncio.sleep(0)
+        assert await asking == ("one", "one")
+        assert bench.most == 1
+
+    for _ in range(20):
+        asyncio.run(served(Bench("auto")))
+
+
 def test_a_model_in_use_does_not_rest() -> None:
     bench = Bench("auto")
 

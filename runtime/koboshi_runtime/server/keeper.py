@@ -53,7 +53,7 @@ class Keeper:
     _open: asyncio.Event = field(default_factory=asyncio.Event)
     _ending: "asyncio.Task[None] | None" = None
     _refused: str | None = None
-    _waking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _used: float = 0.0
 
     async def start(self) -> Model:
@@ -64,9 +64,9 @@ class Keeper:
     async def lease(self) -> AsyncIterator[Model]:
         """Give the live model, which stays loaded for as long as the context lasts."""
         await self._open.wait()
-        await self.wake()
-        held = self._live
-        assert held is not None, "the keeper was started"
+        while (held := self._live) is None:
+            # Before it is leased it may have gone to rest again.
+            await self.wake()
         held.leases += 1
         held.unused.clear()
         try:
@@ -79,8 +79,8 @@ class Keeper:
 
     async def rest(self) -> bool:
         """Unload the model if nobody uses it and none is changed; returns whether it did."""
-        live, changing = self._live, self._ending is not None and not self._ending.done()
-        if live is None or live.leases or changing or not self._open.is_set():
+        live, ending = self._live, self._ending is not None and not self._ending.done()
+        if live is None or live.leases or ending or self._changing.locked():
             return False
         self._live = None
         await live.model.close()
@@ -88,11 +88,11 @@ class Keeper:
 
     async def wake(self) -> None:
         """Load the live model if the keeper rests. Raises KoboshiError if it does not load."""
-        async with self._waking:
+        async with self._changing:
             if self._live is None:
                 await self._take(await asyncio.to_thread(self.live_entry))
                 # The pointer may have moved meanwhile.
-                await self.follow()
+                await self._follow()
 
     def unused_s(self) -> float:
         """Return for how long nobody has used the model; 0 while somebody does."""
@@ -109,6 +109,10 @@ class Keeper:
 
     async def follow(self) -> None:
         """Make the registry's live model the server's, if it is another; what fails is logged, and nothing changes."""
+        async with self._changing:
+            await self._follow()
+
+    async def _follow(self) -> None:
         try:
             entry = await asyncio.to_thread(self.live_entry)
             if self._live is None or entry.manifest.model_hash in (self._live.entry.manifest.model_hash, self._refused):
