@@ -44,10 +44,17 @@ class NightHours(Frozen):
         return self.training + self.export + self.gate
 
 
+def contrast_cost(whole: float, *, weight: float, begins: float) -> float:
+    """Return how much longer a fit takes with a contrast of `weight` from the part `begins` of its steps on.
+
+    `whole` is how much longer it takes with one from its first step on.
+    """
+    return 1 + (whole - 1) * (1 - begins) if weight else 1.0
+
+
 def night_hours(weights: float, *, gate_tasks: int, train: TrainSettings, operations_a_second: float) -> NightHours:
     """Return how long a night of a model with so many weights takes at that speed."""
-    contrasted = 1 - train.contrast_from if train.contrast else 0.0
-    passes = train.epochs * (1 + (CONTRASTED - 1) * contrasted)
+    passes = train.epochs * contrast_cost(CONTRASTED, weight=train.contrast, begins=train.contrast_from)
     training = 4 * weights * RUNS * _ROW_TOKENS * passes / (_TRAINING_SHARE * operations_a_second)
     gate = 2 * 2 * weights * gate_tasks * _DECODED_TOKENS / (_RUNNING_SHARE * operations_a_second)
     export = weights * _FILE_BYTES / _HASHED_BYTES_A_SECOND

@@ -19,7 +19,7 @@ from koboshi_trainer.train_settings import dataset_settings, fit_plan, learning_
 LAB = Path(__file__).parents[2] / "docs" / "lab"
 
 
-@pytest.mark.parametrize(("file", "arm"), [("shop-late.toml", "late"), ("arithmetic-three.toml", "nat")])
+@pytest.mark.parametrize(("file", "arm"), [("shop-late.toml", "late"), ("arithmetic-contrast.toml", "late")])
 def test_the_defaults_are_those_of_the_experiments_that_measured_them(file: str, arm: str) -> None:
     experiment = read_experiment(LAB / file)
     fitted = arm_fit(experiment.fit, experiment.arm_named(arm))

@@ -9,9 +9,8 @@ s is the sigmoid, log-probabilities are summed over the learnt ids, w is the wei
 discriminative learning (Lasserre et al., CVPR 2006). Cross-entropy alone hardly learns the condition, because good and
 bad runs share nearly all their ids; the second term falls on those in which they differ. It takes a failure's ids out
 of the success condition as well as putting them into its own, and it ends by itself: once a row's condition is told
-from it with certainty, the term has no gradient. Its steps are as long as those of the rows themselves and much of
-each goes into what tells one run from another, so that rows are learnt more slowly beside it: `contrast_from` lets it
-begin when they are.
+from it with certainty, the term has no gradient. Beside it rows are learnt more slowly (decision 0078): `contrast_from`
+lets it begin when they are.
 """
 
 from collections.abc import Sequence

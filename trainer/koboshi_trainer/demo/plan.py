@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from koboshi_runtime.config_values import DEFAULT_MODEL, TrainSettings
+from koboshi_runtime.estimate_night import contrast_cost
 from koboshi_tools import hash_value
 
 from ..dataset import DatasetSettings
@@ -158,8 +159,8 @@ def estimates(plan: DemoPlan) -> dict[StageName, float]:
     around = 15 + _EXPORT_S + _PARITY_S
     # About half of the tasks are solved by none of their tries.
     own = plan.rollout_tasks * (plan.tries.samples + plan.tries.retries / 2)
-    contrasted = 1 - plan.loop_fit.contrast_from if plan.loop_fit.contrast else 0.0
-    learnt = _LEFT * own * (1 + (_CONTRASTED - 1) * contrasted)
+    fit = plan.loop_fit
+    learnt = _LEFT * own * contrast_cost(_CONTRASTED, weight=fit.contrast, begins=fit.contrast_from)
     return {
         StageName.MODEL: 10,
         StageName.PROJECT: 2,
