@@ -68,6 +68,7 @@ class ServeSettings(Frozen):
 class TrainSettings(Frozen):
     """`[train]`: the night. `rank` is of the LoRA matrices; `batch_rows` make one optimizer step.
 
+    A fit passes over its rows `epochs` times; where that is less than `least_steps`, up to twice as often.
     Without a `learning_rate` it follows from the size of the model. `failures_per_success` cuts failures down, those of
     tasks that were also solved stay longest; of successes at tasks that were tried several times and never failed
     `sure_share` are learnt. With `half_life_days` a run counts half as much for each so many days of its age.
@@ -84,6 +85,7 @@ class TrainSettings(Frozen):
     alpha: float = Field(default=64.0, gt=0)
     learning_rate: float | None = Field(default=None, gt=0)
     epochs: float = Field(default=2.0, gt=0)
+    least_steps: int = Field(default=48, ge=1)
     batch_rows: int = Field(default=8, ge=1)
     failures_per_success: float = Field(default=0.5, gt=0)
     sure_share: float = Field(default=0.1, ge=0, le=1)

@@ -67,6 +67,11 @@ def test_tasks_together_puts_the_rows_of_a_task_side_by_side() -> None:
         (FitSettings(batch_rows=8), 4),
         (FitSettings(batch_rows=8, epochs=2.5), 10),
         (FitSettings(batch_rows=8, optimizer_steps=11), 11),
+        (FitSettings(batch_rows=8, least_steps=6), 6),
+        (FitSettings(batch_rows=8, least_steps=20), 8),
+        (FitSettings(batch_rows=8, epochs=2.5, least_steps=6), 10),
+        (FitSettings(batch_rows=8, epochs=0.1, least_steps=20), 1),
+        (FitSettings(batch_rows=8, optimizer_steps=2, least_steps=20), 2),
     ],
 )
 def test_fit_goes_on_for_as_many_steps_as_told(settings: FitSettings, steps: int) -> None:

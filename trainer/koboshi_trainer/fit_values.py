@@ -23,6 +23,7 @@ class PreferenceSettings(Frozen):
 class FitSettings(Frozen):
     """How to train; `optimizer_steps` or `max_tokens` (of rows, prefixes counted) end the fit instead of `epochs`.
 
+    A fit that is bounded by `epochs` goes on to `least_steps` optimizer steps, at most for twice as many epochs.
     `dtype` auto takes whichever of bf16 and fp32 multiplies faster, `device` auto the first CUDA device if there is
     one, else the processor. `micro_tokens` bounds the positions computed together, and so the memory: about 1.4 GB for
     each 1,000 of a 135M model; `checkpointing` keeps only each layer's input and computes the rest again for the
@@ -52,6 +53,7 @@ class FitSettings(Frozen):
     evaluate_every: int | None = Field(default=None, ge=1, description="optimizer steps; None: only before and after")
     patience: int | None = Field(default=None, ge=1, description="evaluations without a better held-out loss")
     preference: PreferenceSettings | None = None
+    least_steps: Annotated[int, LATER] = Field(default=1, ge=1)
     contrast: Annotated[float, LATER] = Field(default=0.0, ge=0)
     contrast_from: Annotated[float, LATER] = Field(default=0.0, ge=0, lt=1, description="as a part of the steps")
     failure_likelihood: Annotated[float, LATER] = Field(default=1.0, ge=0, le=1)

@@ -26,11 +26,18 @@ def plan_fit(rows: Sequence[TokenRow], settings: FitSettings) -> list[OptimizerB
     return [_without_twins(batch, settings.micro_tokens) for batch in plan[:early]] + plan[early:]
 
 
+def planned_steps(rows: int, settings: FitSettings) -> int | None:
+    """Return how many optimizer steps a fit of so many rows takes, None where a number of tokens ends it."""
+    if settings.optimizer_steps is not None or settings.max_tokens is not None:
+        return settings.optimizer_steps
+    per_epoch = math.ceil(rows / settings.batch_rows)
+    told, twice = (max(1, round(passes * per_epoch)) for passes in (settings.epochs, 2 * settings.epochs))
+    return min(max(told, settings.least_steps), twice)
+
+
 def _whole_plan(rows: Sequence[TokenRow], settings: FitSettings) -> list[OptimizerBatch]:
     """Epoch after epoch until the budget is spent."""
-    per_epoch = math.ceil(len(rows) / settings.batch_rows)
-    bounded_by_epochs = settings.optimizer_steps is None and settings.max_tokens is None
-    limit = settings.optimizer_steps or (max(1, round(settings.epochs * per_epoch)) if bounded_by_epochs else math.inf)
+    limit = planned_steps(len(rows), settings) or math.inf
     plan: list[OptimizerBatch] = []
     tokens, epoch = 0, 0
     while True:

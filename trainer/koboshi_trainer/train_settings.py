@@ -39,6 +39,7 @@ def fit_plan(settings: TrainSettings, *, weights: float) -> FitPlan:
         alpha=settings.alpha,
         learning_rate=settings.learning_rate or learning_rate_for(weights),
         epochs=settings.epochs,
+        least_steps=settings.least_steps,
         batch_rows=settings.batch_rows,
         tasks_together=True,
         contrast=settings.contrast,

@@ -17,6 +17,7 @@ from ..dataset import DatasetSettings
 from ..fit_values import FitSettings
 from ..identity import identity
 from ..methods import Method, Weights
+from ..schedule import planned_steps
 from ..train_settings import dataset_settings, fit_plan
 from ..tries import Tries
 
@@ -101,7 +102,7 @@ class DemoPlan:
     demonstrations: int = 80
     seed_fit: FitSettings = field(default_factory=_seed_fit)
     rollout_tasks: int = 84
-    tries: Tries = Tries(samples=2, temperature=0.8, retries=2)
+    tries: Tries = Tries(samples=1, temperature=0.8, retries=2)
     dataset: DatasetSettings = field(default_factory=_loop_dataset)
     weights: Weights = field(default_factory=Weights)
     loop_fit: FitSettings = field(default_factory=_loop_fit)
@@ -159,8 +160,6 @@ def estimates(plan: DemoPlan) -> dict[StageName, float]:
     around = 15 + _EXPORT_S + _PARITY_S
     # About half of the tasks are solved by none of their tries.
     own = plan.rollout_tasks * (plan.tries.samples + plan.tries.retries / 2)
-    fit = plan.loop_fit
-    learnt = _LEFT * own * contrast_cost(_CONTRASTED, weight=fit.contrast, begins=fit.contrast_from)
     return {
         StageName.MODEL: 10,
         StageName.PROJECT: 2,
@@ -174,15 +173,17 @@ def estimates(plan: DemoPlan) -> dict[StageName, float]:
         StageName.ROLLOUTS: own / _RUNS_PER_S,
         StageName.LOOP_TRAINING: around
         + 2 * plan.gate_tasks / _RUNS_PER_S
-        + _fit_s(plan.loop_fit, plan.demonstrations + learnt),
+        + _fit_s(plan.loop_fit, plan.demonstrations, _LEFT * own),
         StageName.SEEDED: evaluation,
         StageName.AFTER: evaluation,
         StageName.CONDITIONS: 2 * plan.condition_tasks / _RUNS_PER_S + 5,
     }
 
 
-def _fit_s(settings: FitSettings, rows: float) -> float:
-    passes = rows * settings.epochs
-    if settings.optimizer_steps is not None:
-        passes = settings.optimizer_steps * settings.batch_rows
-    return passes / _ROWS_PER_S
+def _fit_s(settings: FitSettings, shown: int, own: float = 0.0) -> float:
+    """Return the seconds of a fit on rows of demonstrations and of own runs, which alone are contrasted."""
+    steps = planned_steps(round(shown + own), settings)
+    assert steps is not None, "no fit of a demo ends by a number of tokens"
+    passes = steps * settings.batch_rows / (shown + own)
+    longer = contrast_cost(_CONTRASTED, weight=settings.contrast, begins=settings.contrast_from)
+    return passes * (shown + longer * own) / _ROWS_PER_S
