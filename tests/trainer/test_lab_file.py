@@ -55,6 +55,13 @@ def test_arms_own_bound_replaces_the_common_one() -> None:
     assert (own.settings.learning_rate, own.replay, own.failure_weight) == (1e-4, 0.2, 0.5)
 
 
+def test_arm_without_contrast_takes_nothing_of_the_common_one() -> None:
+    common = ArmFit(settings=FitSettings(contrast=3.0, contrast_from=0.5, failure_likelihood=0.0))
+    own = arm_fit(common, Arm(name="a", method=Method.NAT, fit={"contrast": 0}))
+    assert own.settings == FitSettings()
+    assert arm_fit(common, Arm(name="b", method=Method.NAT)) == common
+
+
 def test_hash_changes_with_any_number(tmp_path: Path) -> None:
     first = _read(tmp_path, EXPERIMENT)
     second = _read(tmp_path, EXPERIMENT.replace("epochs = 3", "epochs = 2"))

@@ -5,6 +5,7 @@ died. Within a process a run is carried by one runner at a time: `hold` says so.
 """
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ _START_TIME_FIELD = 19
 
 _ENDED = ("Z", "X")
 """States of a process that runs no more (proc(5): field 3)."""
+
+_NAME = re.compile(r"(?P<boot>[^:]+):(?P<pid>[0-9]+):(?P<started>[0-9]*)")
 
 _held: set[str] = set()
 _changing = threading.Lock()
@@ -40,9 +43,9 @@ def this_process() -> str:
 
 
 def is_alive(owner: str) -> bool:
-    """Say whether the process that `this_process` named still runs."""
-    boot, pid, started = owner.split(":")
-    return boot == _boot_id() and _start_time(int(pid)) == started
+    """Say whether the process that `this_process` named still runs; what is no such name is no process."""
+    named = _NAME.fullmatch(owner)
+    return named is not None and named["boot"] == _boot_id() and _start_time(int(named["pid"])) == named["started"]
 
 
 @cache

@@ -312,7 +312,8 @@ class Experiment(Frozen):
 def arm_fit(common: ArmFit, arm: Arm) -> ArmFit:
     """Return the fit of an arm: the common one with what the arm says instead. Raises UsageError for a wrong value.
 
-    A bound that the arm gives (epochs, optimizer_steps or max_tokens) replaces every bound of the common fit.
+    A bound that the arm gives (epochs, optimizer_steps or max_tokens) replaces every bound of the common fit. An arm
+    that has no contrast takes nothing of how the common fit contrasts.
     """
     own = {**arm.fit}
     # The settings of a fit may stand in a table of their own, as in `[fit]`, or beside the rest.
@@ -321,6 +322,8 @@ def arm_fit(common: ArmFit, arm: Arm) -> ArmFit:
     settings = common.settings.model_dump()
     if {"epochs", "optimizer_steps", "max_tokens"} & own.keys():
         settings |= {"epochs": FitSettings().epochs, "optimizer_steps": None, "max_tokens": None}
+    if own.get("contrast") == 0:
+        settings |= {"contrast_from": 0.0, "failure_likelihood": 1.0}
     try:
         return ArmFit.model_validate(common.model_dump() | outer | {"settings": settings | own})
     except ValidationError as error:
