@@ -42,6 +42,7 @@ def plan_epoch(
     seed: int,
     epoch: int = 0,
     tasks_together: bool = False,
+    tasks_whole: bool = False,
 ) -> list[OptimizerBatch]:
     """Return the optimizer batches of one epoch, each of `batch_rows` rows (the last may be smaller).
 
@@ -54,27 +55,50 @@ def plan_epoch(
     ]
     order = sorted(range(len(rows)), key=keys.__getitem__)
     batches = [[rows[i] for i in order[at : at + batch_rows]] for at in range(0, len(order), batch_rows)]
-    return [tuple(micro_batches(batch, max_tokens=max_tokens)) for batch in batches]
+    return [tuple(micro_batches(batch, max_tokens=max_tokens, tasks_whole=tasks_whole)) for batch in batches]
 
 
-def micro_batches(rows: Sequence[TokenRow], *, max_tokens: int) -> list[MicroBatch]:
-    """Lay `rows` and their twins out by prefix, longest first, at most `max_tokens` positions together."""
+def micro_batches(rows: Sequence[TokenRow], *, max_tokens: int, tasks_whole: bool = False) -> list[MicroBatch]:
+    """Lay `rows` and their twins out by prefix, longest first, at most `max_tokens` positions together.
+
+    With `tasks_whole` the rows of one task stay in one micro-batch, unless they alone are too many for it.
+    """
     by_prefix: dict[tuple[int, ...], list[TokenRow]] = {}
     for row in rows:
         by_prefix.setdefault(row.prefix_ids, []).append(row)
     found = []
     for prefix, members in by_prefix.items():
-        for part in _parts(sorted(members, key=lambda row: -len(row.ids)), room=max_tokens - len(prefix)):
-            found.append(MicroBatch(prefix_ids=prefix, rows=tuple(part)))
+        room, members = max_tokens - len(prefix), sorted(members, key=lambda row: -len(row.ids))
+        units = _by_task(members, room) if tasks_whole else [_with_twin(row) for row in members]
+        found += [MicroBatch(prefix_ids=prefix, rows=tuple(part)) for part in _parts(units, room=room)]
     return found
 
 
-def _parts(rows: list[TokenRow], *, room: int) -> list[list[TokenRow]]:
+def _with_twin(row: TokenRow) -> list[TokenRow]:
+    return [row, row.twin] if row.twin is not None else [row]
+
+
+def _by_task(rows: Sequence[TokenRow], room: int) -> list[list[TokenRow]]:
+    tasks: dict[str, list[list[TokenRow]]] = {}
+    for row in rows:
+        tasks.setdefault(row.group, []).append(_with_twin(row))
+    units: list[list[TokenRow]] = []
+    for members in tasks.values():
+        whole = [row for member in members for row in member]
+        units += [whole] if _length(whole) <= room else members
+    return units
+
+
+def _length(rows: Sequence[TokenRow]) -> int:
+    return sum(len(row.ids) for row in rows)
+
+
+def _parts(units: Sequence[list[TokenRow]], *, room: int) -> list[list[TokenRow]]:
+    """Lay out units that stay together, at most `room` positions in a part."""
     parts: list[list[TokenRow]] = []
     used = 0
-    for row in rows:
-        together = [row, row.twin] if row.twin is not None else [row]
-        length = sum(len(one.ids) for one in together)
+    for together in units:
+        length = _length(together)
         if not parts or used + length > room:
             parts.append([])
             used = 0

@@ -25,6 +25,7 @@ from koboshi_tools import UsageError
 
 from .batches import MicroBatch, OptimizerBatch
 from .loss import learnt_loss, row_sums, targets_of, weighed_later
+from .ranking import ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,19 @@ def tell(own: Tensor, other: Tensor, weight: float, likelihood: Tensor) -> Told:
 class Contrast:
     """The objective of a fit whose rows have twins; a row without one is learnt by its likelihood alone.
 
-    `failure_likelihood` is the weight of the likelihood of a row under any condition but success. Raises UsageError if
-    no row of the plan has a twin.
+    `failure_likelihood` is the weight of the likelihood of a row under any condition but success, `ranking` that of
+    telling good runs from bad ones of the same task (`ranking.py`). Raises UsageError if no row of the plan has a twin.
     """
 
-    def __init__(self, plan: Sequence[OptimizerBatch], weight: float, failure_likelihood: float = 1.0) -> None:
+    def __init__(
+        self, plan: Sequence[OptimizerBatch], weight: float, failure_likelihood: float = 1.0, ranking: float = 0.0
+    ) -> None:
         if all(row.twin is None for batch in plan for micro in batch for row in micro.rows):
             raise UsageError(
                 "contrast needs rows under both conditions, and there is none",
                 hint="It is for own runs under the method nat, with conditions.",
             )
-        self._weight, self._failure_likelihood = weight, failure_likelihood
+        self._weight, self._failure_likelihood, self._ranking = weight, failure_likelihood, ranking
 
     def begin(self, batch: OptimizerBatch) -> float:
         """Return the weight of all learnt ids, twins not counted."""
@@ -74,10 +77,13 @@ class Contrast:
         paired, twin = torch.tensor([row.twin is not None for row in micro.rows]), ~torch.tensor(micro.own)
         told = tell(sums[paired], sums[twin], self._weight, self._likelihood(micro))
         slopes[paired], slopes[twin] = told.row_slopes, told.twin_slopes
-        learnt = torch.tensor([row.learnt for row in micro.rows])
-        weights[targets.at] = torch.repeat_interleave(slopes, learnt)
         values = sums.clone()
         values[paired], values[twin] = told.losses, 0.0
+        if self._ranking:
+            more, steeper = ranked(micro, sums, self._ranking)
+            values, slopes = values + more, slopes + steeper
+        learnt = torch.tensor([row.learnt for row in micro.rows])
+        weights[targets.at] = torch.repeat_interleave(slopes, learnt)
         return total, float((values * torch.tensor([row.weight for row in micro.rows])).sum())
 
     def _likelihood(self, micro: MicroBatch) -> Tensor:

@@ -10,6 +10,9 @@ from koboshi_tools import Frozen
 
 from .identity import LATER, identity
 
+WITHOUT_CONTRAST = {"contrast": 0.0, "contrast_from": 0.0, "failure_likelihood": 1.0, "ranking": 0.0}
+"""What a fit without contrast has of the settings that say how it contrasts."""
+
 
 class PreferenceSettings(Frozen):
     """Which loss, how far a row may move (`beta`), and the weights of wanted and unwanted rows."""
@@ -30,7 +33,8 @@ class FitSettings(Frozen):
     gradient, and `four_bit` holds the frozen weights in NF4. `processes` share each optimizer batch, on CUDA a device
     for each; on processors that gains nothing. `contrast` is the weight of the loss that tells a run's condition from
     the run, beside the cross-entropy of the learnt ids, which for failures is multiplied by `failure_likelihood`; it
-    begins when the part `contrast_from` of the steps is done. With `preference` the loss is that instead.
+    begins when the part `contrast_from` of the steps is done, and so does `ranking`, the weight of the loss by which a
+    success is to be likelier than a failed run of its task. With `preference` the loss is that instead.
     """
 
     r: int = Field(default=32, ge=1)
@@ -57,6 +61,7 @@ class FitSettings(Frozen):
     contrast: Annotated[float, LATER] = Field(default=0.0, ge=0)
     contrast_from: Annotated[float, LATER] = Field(default=0.0, ge=0, lt=1, description="as a part of the steps")
     failure_likelihood: Annotated[float, LATER] = Field(default=1.0, ge=0, le=1)
+    ranking: Annotated[float, LATER] = Field(default=0.0, ge=0)
     checkpointing: Annotated[bool, LATER] = False
     four_bit: Annotated[bool, LATER] = False
     device: Annotated[str, LATER] = "auto"
@@ -70,11 +75,13 @@ class FitSettings(Frozen):
             raise ValueError("failure_likelihood is for a fit with contrast: give that too, or failure_weight")
         if self.contrast_from and not self.contrast:
             raise ValueError("contrast_from is for a fit with contrast: give that too")
+        if self.ranking and not (self.contrast and self.tasks_together):
+            raise ValueError("ranking is for a fit with contrast and tasks_together: give both too")
         return self
 
     def without_contrast(self) -> Self:
         """Return the same fit by likelihood alone."""
-        return self.model_copy(update={"contrast": 0.0, "contrast_from": 0.0, "failure_likelihood": 1.0})
+        return self.model_copy(update=WITHOUT_CONTRAST)
 
     def identity(self) -> dict[str, Any]:
         """Return what tells fits apart; without a preference, what it was before there were any."""

@@ -41,7 +41,7 @@ class Likelihood:
 def objective_of(model: Any, adapter: Adapter, plan: Sequence[OptimizerBatch], settings: FitSettings) -> Objective:
     """Return the objective that the settings name; `adapter` must not have learnt yet."""
     if settings.contrast:
-        return Contrast(plan, settings.contrast, settings.failure_likelihood)
+        return Contrast(plan, settings.contrast, settings.failure_likelihood, settings.ranking)
     if settings.preference is None:
         return Likelihood()
     return Preference(model, adapter, plan, settings.preference, max_tokens=settings.micro_tokens)

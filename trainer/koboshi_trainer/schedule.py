@@ -48,6 +48,7 @@ def _whole_plan(rows: Sequence[TokenRow], settings: FitSettings) -> list[Optimiz
             seed=settings.seed,
             epoch=epoch,
             tasks_together=settings.tasks_together,
+            tasks_whole=settings.ranking > 0,
         ):
             tokens += row_tokens(batch)
             if len(plan) >= limit or (plan and settings.max_tokens is not None and tokens > settings.max_tokens):

@@ -16,7 +16,7 @@ from koboshi_runtime.config_values import DEFAULT_MODEL
 from koboshi_tools import Frozen, UsageError, hash_value
 
 from ..dataset import DatasetSettings
-from ..fit_values import FitSettings
+from ..fit_values import WITHOUT_CONTRAST, FitSettings
 from ..identity import LATER, identity
 from ..methods import Method
 from ..tries import Tries
@@ -323,7 +323,7 @@ def arm_fit(common: ArmFit, arm: Arm) -> ArmFit:
     if {"epochs", "optimizer_steps", "max_tokens"} & own.keys():
         settings |= {"epochs": FitSettings().epochs, "optimizer_steps": None, "max_tokens": None}
     if own.get("contrast") == 0:
-        settings |= {"contrast_from": 0.0, "failure_likelihood": 1.0}
+        settings |= WITHOUT_CONTRAST
     try:
         return ArmFit.model_validate(common.model_dump() | outer | {"settings": settings | own})
     except ValidationError as error:
