@@ -30,6 +30,7 @@ class WorkerSettings(Frozen):
     """`[worker]`: how a model file is loaded. `context_tokens` is of one sequence, `parallel` counts sequences.
 
     `flash_attention` and `cell_type`, the number format of the KV cache, are best left to `koboshi doctor --tune`.
+    `own_kernels` lets koboshi compute itself what it does faster than llama.cpp, where the processor can.
     """
 
     threads: int = Field(default_factory=_processors, ge=1)
@@ -40,6 +41,7 @@ class WorkerSettings(Frozen):
     batch_tokens: int = Field(default=512, ge=1)
     flash_attention: bool = True
     cell_type: Literal["f16", "bf16"] = "f16"
+    own_kernels: bool = True
 
 
 class RunSettings(Frozen):

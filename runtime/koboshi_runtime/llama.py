@@ -16,13 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from koboshi_tools import KoboshiError
 
 from .templates import MARKS
+from .worker import kernels
+
+# Before llama.cpp's own libraries: of two functions of one name that which is loaded first is called.
+KERNELS = kernels.load()
+
+import llama_cpp  # noqa: E402
 
 _QUANTIZATIONS = {
     "f16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
@@ -68,7 +73,8 @@ class EngineSettings:
     `cell_type` is the number format of the KV cache, `f16` or `bf16`.
 
     `extra_buffers` lets llama.cpp repack weights for the CPU's own instructions. Its AMX path dies on some builds
-    (ggml-org/llama.cpp#26954), so the client turns it off where the worker's first decode ends the process.
+    (ggml-org/llama.cpp#26954), so the client turns it off where the worker's first decode ends the process, and with
+    it `own_kernels`, which say whether koboshi computes itself what it can (`worker/kernels.py`).
     """
 
     context_tokens: int = 2048
@@ -80,12 +86,14 @@ class EngineSettings:
     flash_attention: bool = True
     cell_type: str = "f16"
     extra_buffers: bool = True
+    own_kernels: bool = True
     adapter: Path | None = None
 
 
-def build() -> str:
-    """Return which llama.cpp this is, as far as its package tells."""
-    return f"llama-cpp-python {llama_cpp.__version__}"
+def build(*, own_kernels: bool) -> str:
+    """Return which llama.cpp this is, as far as its package tells, and whether koboshi's kernels compute beside it."""
+    own = " with own kernels" if own_kernels and KERNELS.library is not None else ""
+    return f"llama-cpp-python {llama_cpp.__version__}{own}"
 
 
 def start_backend() -> None:
@@ -222,6 +230,7 @@ class Engine:
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
         self.settings = settings
+        KERNELS.switch(settings.own_kernels)
         self.model = _load(path, settings)
         self.vocabulary = Vocabulary(self.model)
         self.context = _context(self.model, settings)

@@ -24,6 +24,7 @@ from .home import Home
 from .machine import describe
 from .models.registry import ModelEntry
 from .packs import PACKS, load_pack
+from .worker import kernels
 from .worker.facts import Agreement, Pace
 from .workermodel import WorkerSettings
 
@@ -146,7 +147,9 @@ def _child(verb: str, path: Path, settings: WorkerSettings, *others: str) -> dic
 def _key(entry: ModelEntry) -> str:
     machine = describe()
     named = [machine.processor, machine.processors, entry.manifest.model_hash]
-    return hash_value(named)
+    # What is fastest beside llama.cpp's kernels is not what is beside ours.
+    own = [kernels.library_path().name] if kernels.why_not() is None else []
+    return hash_value(named + own)
 
 
 def _read(home: Home) -> dict[str, Tuned]:

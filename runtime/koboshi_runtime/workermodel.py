@@ -44,6 +44,7 @@ class WorkerSettings:
     flash_attention: bool = True
     cell_type: str = "f16"
     extra_buffers: bool = True
+    own_kernels: bool = True
     adapter: Path | None = None
     prefixes: Path | None = None
     prefix_mb: int = 256
@@ -216,4 +217,4 @@ async def _end(worker: _Linked, *, patience_s: float) -> None:
 
 
 def _without_extra_buffers(settings: WorkerSettings) -> WorkerSettings:
-    return WorkerSettings(**{**asdict(settings), "extra_buffers": False})
+    return WorkerSettings(**{**asdict(settings), "extra_buffers": False, "own_kernels": False})

@@ -103,11 +103,17 @@ def _plan(name: str, weight: NDArray[np.float64]) -> TensorPlan:
 
 
 def write_tiny_model(
-    path: Path, architecture: str, *, tied: bool = True, seed: int = 0, rope_factors: bool = False
+    path: Path,
+    architecture: str,
+    *,
+    tied: bool = True,
+    seed: int = 0,
+    rope_factors: bool = False,
+    head_size: int = 32,
 ) -> Path:
     """Write a random F16 model of about 200 KB; its predictions are far from uniform, so that an error shows."""
     # llama.cpp has no head size of its own for qwen2.
-    head_size = _HIDDEN // _HEADS if architecture == "qwen2" else 32
+    head_size = _HIDDEN // _HEADS if architecture == "qwen2" else head_size
     generator = np.random.default_rng(seed)
     plans = []
     for name, shape in _shapes(architecture, head_size, tied=tied).items():

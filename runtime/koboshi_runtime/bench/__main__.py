@@ -8,10 +8,15 @@ import os
 import sys
 from pathlib import Path
 
-from ..llama import start_backend
-from .loop import Rival, Setting, play
-from .plan import BenchPlan
-from .raw import decode_raw, read_runs
+from ..worker import kernels
+
+# Rivals are llama.cpp as it is, and one of them brings a build of its own into this process.
+kernels.forgo()
+
+from ..llama import start_backend  # noqa: E402
+from .loop import Rival, Setting, play  # noqa: E402
+from .plan import BenchPlan  # noqa: E402
+from .raw import decode_raw, read_runs  # noqa: E402
 
 
 def _rival(side: str, plan: BenchPlan, setting: Setting) -> Rival:

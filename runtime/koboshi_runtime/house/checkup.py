@@ -19,6 +19,7 @@ from koboshi_tools.sandbox import probe
 from ..home import Home
 from ..store import Store
 from ..store.migrations import SCHEMA_VERSION
+from ..worker import kernels
 from .gc import sizes
 
 _NVIDIA, _AMD = Path("/dev/nvidia0"), Path("/dev/kfd")
@@ -49,6 +50,7 @@ def checks(home: Home, *, gpu_layers: int, budget_gb: float) -> tuple[Check, ...
         _store(home),
         _disk(home, budget_gb),
         gpu(_devices(), _backends(), gpu_layers),
+        _kernels(),
         _sandbox(),
         _sqlite(),
         _grammar(),
@@ -118,6 +120,13 @@ def _disk(home: Home, budget_gb: float) -> Check:
     if free < _LEAST_FREE_BYTES or used > budget_gb * 1e9:
         return Check(what="disk", state="warn", said=said, run="koboshi gc --dry-run")
     return Check(what="disk", state="ok", said=said)
+
+
+def _kernels() -> Check:
+    reason = kernels.why_not()
+    if reason is None:
+        return Check(what="kernels", state="ok", said="koboshi's own for Q8_0 and flash attention, on the processor")
+    return Check(what="kernels", state="ok", said=f"llama.cpp's; koboshi's own are not used: {reason}")
 
 
 def _sandbox() -> Check:

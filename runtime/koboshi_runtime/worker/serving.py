@@ -191,5 +191,5 @@ def settings_of(given: Mapping[str, Any]) -> EngineSettings:
 def _prefixes(given: Mapping[str, Any], settings: EngineSettings) -> Prefixes | None:
     if not given.get("prefixes"):
         return None
-    kind = (given["identity"], settings.cell_type, settings.flash_attention, build())
+    kind = (given["identity"], settings.cell_type, settings.flash_attention, build(own_kernels=settings.own_kernels))
     return Prefixes(Path(given["prefixes"]), json.dumps(kind), given["prefix_mb"] * 1_000_000)

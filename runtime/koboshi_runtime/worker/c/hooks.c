@@ -1,0 +1,80 @@
+/* llama.cpp's calls for what koboshi computes itself. Both functions have the names of llama.cpp's own, stand before
+   them in the process's scope, and hand on what is not theirs to do. */
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <ggml.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+
+/* From so many tokens on llama.cpp takes tiles of queries, which is faster for a long prompt. */
+enum { LEAST_COLUMNS = 2, LEAST_TOKENS = 2, TILED_TOKENS = 64, CELLS = 16 };
+
+/* The beginning of ggml's own, which no header shows. */
+struct ggml_compute_params {
+    int ith, nth;
+};
+
+typedef bool multiply_call(const struct ggml_compute_params *, int64_t, int64_t, int64_t, const void *, int64_t,
+                           const void *, int64_t, void *, int64_t, int, int, int);
+typedef void attend_call(const struct ggml_compute_params *, struct ggml_tensor *);
+
+/* How often each was computed here, so that it can be seen whether llama.cpp comes by at all. */
+uint64_t koboshi_multiplied, koboshi_attended;
+
+/* Whether this process computes here at all. */
+int koboshi_on = 1;
+
+static void *theirs(const char *name) {
+    void *library = dlopen("libggml-cpu.so.0", RTLD_NOLOAD | RTLD_LAZY);
+    void *found = library ? dlsym(library, name) : NULL;
+    if (!found) abort();
+    return found;
+}
+
+bool llamafile_sgemm(const struct ggml_compute_params *params, int64_t m, int64_t n, int64_t k, const void *a,
+                     int64_t a_row, const void *b, int64_t b_row, void *out, int64_t out_row, int a_type, int b_type,
+                     int out_type) {
+    static multiply_call *others;
+    if (koboshi_on && a_type == GGML_TYPE_Q8_0 && b_type == GGML_TYPE_Q8_0 && out_type == GGML_TYPE_F32 && n >= LEAST_COLUMNS) {
+        if (params->ith == 0) koboshi_multiplied++;
+        return koboshi_multiply(params->ith, params->nth, m, n, k, a, a_row, b, b_row, out, out_row);
+    }
+    if (!others) others = (multiply_call *)theirs("llamafile_sgemm");
+    return others(params, m, n, k, a, a_row, b, b_row, out, out_row, a_type, b_type, out_type);
+}
+
+static bool is_ours(const struct ggml_tensor *dst) {
+    const struct ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2], *mask = dst->src[3];
+    float bias, cap;
+    memcpy(&bias, dst->op_params + 1, sizeof bias);
+    memcpy(&cap, dst->op_params + 2, sizeof cap);
+    const bool plain = bias == 0 && cap == 0 && !dst->src[4] && mask && mask->ne[2] == 1 && q->ne[3] == 1;
+    return plain && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&
+           mask->type == GGML_TYPE_F16 && q->ne[1] >= LEAST_TOKENS && q->ne[1] < TILED_TOKENS &&
+           (q->ne[0] == 64 || q->ne[0] == 128) && v->ne[0] == q->ne[0] && v->ne[2] == k->ne[2] &&
+           k->ne[1] % CELLS == 0 && q->ne[2] % k->ne[2] == 0;
+}
+
+void ggml_compute_forward_flash_attn_ext(const struct ggml_compute_params *params, struct ggml_tensor *dst) {
+    static attend_call *others;
+    if (!koboshi_on || !is_ours(dst)) {
+        if (!others) others = (attend_call *)theirs("ggml_compute_forward_flash_attn_ext");
+        others(params, dst);
+        return;
+    }
+    const struct ggml_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2], *mask = dst->src[3];
+    koboshi_attention about = {
+        .tokens = q->ne[1], .cells = k->ne[1], .heads = k->ne[2], .shared = q->ne[2] / k->ne[2], .size = q->ne[0],
+        .q = q->data, .k = k->data, .v = v->data, .mask = mask->data, .out = dst->data,
+        .q_token = (int64_t)q->nb[1], .q_head = (int64_t)q->nb[2], .k_cell = (int64_t)k->nb[1],
+        .k_head = (int64_t)k->nb[2], .v_cell = (int64_t)v->nb[1], .v_head = (int64_t)v->nb[2],
+        .mask_token = (int64_t)mask->nb[1], .out_token = (int64_t)(dst->nb[1]) * dst->ne[1],
+        .out_head = (int64_t)dst->nb[1],
+    };
+    memcpy(&about.scale, dst->op_params, sizeof about.scale);
+    if (params->ith == 0) koboshi_attended++;
+    koboshi_attend(params->ith, params->nth, &about);
+}
