@@ -1,9 +1,9 @@
 """Koboshi's own kernels: what llama.cpp computes slowly on processors with AVX512-VNNI, put before llama.cpp's own.
 
-Two functions in C (`c/`): products of Q8_0 matrices for two columns and more, and flash attention of a few tokens to
-F16 cells. They bear the names of llama.cpp's and come before these in the process's scope, so that `load` must be
-called before llama.cpp's libraries are loaded. They are used only where they were proved: by this processor, for
-versions of llama-cpp-python whose calls they know, and after their results were held against numpy's when they were
+Two functions in C (`c/`): products of Q8_0 matrices for two columns and more, and flash attention of two tokens
+and more to F16 cells. They bear the names of llama.cpp's and come before these in the process's scope, so that `load`
+must be called before llama.cpp's libraries are loaded. They are used only where they were proved: by this processor,
+for versions of llama-cpp-python whose calls they know, and after their results were held against numpy's when they were
 compiled. The library lies in the environment's own `lib/koboshi`; where it cannot be had everything is llama.cpp's.
 """
 

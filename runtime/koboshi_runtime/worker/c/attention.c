@@ -1,4 +1,4 @@
-/* Attention of a few tokens, of one run or of many, to a cache that they share (AVX512).
+/* Attention of tokens of one run or of many to a cache that they share (AVX512).
 
    Sixteen cells at a time: their scores for the heads that share a key stand in one register, cells that a token does
    not see are passed over, and the softmax is taken of all scores at once, in F32 as everything else is. */

@@ -9,8 +9,8 @@
 
 #include "kernels.h"
 
-/* From so many tokens on llama.cpp takes tiles of queries, which is faster for a long prompt. */
-enum { LEAST_COLUMNS = 2, LEAST_TOKENS = 2, TILED_TOKENS = 64, CELLS = 16 };
+/* One token alone is llama.cpp's: its products are bound by memory, and its attention shares the cells among threads. */
+enum { LEAST_COLUMNS = 2, LEAST_TOKENS = 2, CELLS = 16 };
 
 /* The beginning of ggml's own, which no header shows. */
 struct ggml_compute_params {
@@ -53,7 +53,7 @@ static bool is_ours(const struct ggml_tensor *dst) {
     memcpy(&cap, dst->op_params + 2, sizeof cap);
     const bool plain = bias == 0 && cap == 0 && !dst->src[4] && mask && mask->ne[2] == 1 && q->ne[3] == 1;
     return plain && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&
-           mask->type == GGML_TYPE_F16 && q->ne[1] >= LEAST_TOKENS && q->ne[1] < TILED_TOKENS &&
+           mask->type == GGML_TYPE_F16 && q->ne[1] >= LEAST_TOKENS &&
            (q->ne[0] == 64 || q->ne[0] == 128) && v->ne[0] == q->ne[0] && v->ne[2] == k->ne[2] &&
            k->ne[1] % CELLS == 0 && q->ne[2] % k->ne[2] == 0;
 }
