@@ -33,6 +33,42 @@ logits.append(engine.decode([9], [21], [0], [True]).copy())
 print(json.dumps({"used": KERNELS.used(), "logits": [row.tolist() for part in logits for row in part]}))
 """
 
+_COMPANY = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from koboshi_runtime.llama import Engine, EngineSettings, start_backend
+start_backend()
+engine = Engine(Path(sys.argv[1]), EngineSettings(context_tokens=512, parallel=4))
+prompt, reply = [(7 * at * at) % 53 + 3 for at in range(300)], [5, 17, 29, 41]
+others = [(11 * at) % 50 + 3 for at in range(200)]
+
+def wanted(tokens, places, runs, own):
+    kept = engine.decode(tokens, places, runs, [True] * len(tokens)).copy()
+    return [row.tobytes().hex() for row, run in zip(kept, runs) if run == own]
+
+def alone(run, cuts):
+    found = []
+    for start, end in zip([0, *cuts], [*cuts, 300]):
+        found += wanted(prompt[start:end], list(range(start, end)), [run] * (end - start), run)
+    for at, token in enumerate(reply):
+        found += wanted([token], [300 + at], [run], run)
+    engine.forget(run, 0)
+    return found
+
+def among():
+    found = []
+    wanted(others, list(range(200)), [0] * 200, 3)
+    found += wanted(others + prompt[:25], list(range(200)) + list(range(25)), [1] * 200 + [3] * 25, 3)
+    wanted(others, list(range(200)), [2] * 200, 3)
+    found += wanted([8, 9] + prompt[25:], [200, 200] + list(range(25, 300)), [0, 1] + [3] * 275, 3)
+    for at, token in enumerate(reply):
+        found += wanted([9, 9, token, 9], [201 + at, 201 + at, 300 + at, 200 + at], [0, 1, 3, 2], 3)
+    return found
+
+print(json.dumps([alone(0, []), alone(1, [13]), alone(0, [1, 230]), among()]))
+"""
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -60,3 +96,10 @@ def test_logits_are_those_without_them_to_rounding(model: Path) -> None:
     # ways of attention differ by that already.
     apart = np.abs(theirs - plain).mean()
     assert 0 < np.abs(own - plain).mean() < 1.5 * apart < 0.03 * plain.std()
+
+
+def test_a_run_has_the_same_bits_alone_and_among_others(model: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _COMPANY, str(model)], capture_output=True, text=True, check=True)
+    alone, in_two, in_three, among = json.loads(done.stdout.splitlines()[-1])
+    assert len(alone) == 304
+    assert alone == in_two == in_three == among

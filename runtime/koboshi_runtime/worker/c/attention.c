@@ -1,7 +1,9 @@
 /* Attention of tokens of one run or of many to a cache that they share (AVX512).
 
    Sixteen cells at a time: their scores for the heads that share a key stand in one register, cells that a token does
-   not see are passed over, and the softmax is taken of all scores at once, in F32 as everything else is. */
+   not see are passed over, and the softmax is taken of all scores at once, in F32 as everything else is. Weights and
+   values are added cell by cell: a token's result has the same bits whichever others are computed with it, and wherever
+   its run's cells lie, as long as their order is the same. */
 
 #include <immintrin.h>
 #include <math.h>
@@ -122,7 +124,6 @@ static inline __attribute__((always_inline)) void attend(const part *p, const in
         for (int r = 0; r < rows; r++) {
             const __m512 below = _mm512_sub_ps(p->scores[i * rows + r], highest[r]);
             const __m512 weights = _mm512_maskz_mov_ps(at->seen, exponential(below));
-            total[r] = _mm512_add_ps(total[r], weights);
             _mm512_store_ps(weight[r], weights);
         }
         for (unsigned left = at->seen; left; left &= left - 1) {
@@ -132,15 +133,17 @@ static inline __attribute__((always_inline)) void attend(const part *p, const in
 #pragma GCC unroll 8
             for (int c = 0; c < chunks; c++) v[c] = widened(value + 2 * LANES * c);
 #pragma GCC unroll 4
-            for (int r = 0; r < rows; r++)
+            for (int r = 0; r < rows; r++) {
+                const __m512 all = _mm512_set1_ps(weight[r][cell]);
+                total[r] = _mm512_add_ps(total[r], all);
 #pragma GCC unroll 8
-                for (int c = 0; c < chunks; c++)
-                    out[r][c] = _mm512_fmadd_ps(_mm512_set1_ps(weight[r][cell]), v[c], out[r][c]);
+                for (int c = 0; c < chunks; c++) out[r][c] = _mm512_fmadd_ps(all, v[c], out[r][c]);
+            }
         }
     }
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
-        const float sum = _mm512_reduce_add_ps(total[r]);
+        const float sum = _mm512_cvtss_f32(total[r]);
         const __m512 share = _mm512_set1_ps(sum == 0 ? 0 : 1 / sum);
 #pragma GCC unroll 8
         for (int c = 0; c < chunks; c++) _mm512_storeu_ps(p->out[r] + LANES * c, _mm512_mul_ps(out[r][c], share));

@@ -9,8 +9,7 @@
 
 #include "kernels.h"
 
-/* One token alone is llama.cpp's: its products are bound by memory, and its attention shares the cells among threads. */
-enum { LEAST_COLUMNS = 2, LEAST_TOKENS = 2, CELLS = 16 };
+enum { CELLS = 16 };
 
 /* The beginning of ggml's own, which no header shows. */
 struct ggml_compute_params {
@@ -38,7 +37,7 @@ bool llamafile_sgemm(const struct ggml_compute_params *params, int64_t m, int64_
                      int64_t a_row, const void *b, int64_t b_row, void *out, int64_t out_row, int a_type, int b_type,
                      int out_type) {
     static multiply_call *others;
-    if (koboshi_on && a_type == GGML_TYPE_Q8_0 && b_type == GGML_TYPE_Q8_0 && out_type == GGML_TYPE_F32 && n >= LEAST_COLUMNS) {
+    if (koboshi_on && a_type == GGML_TYPE_Q8_0 && b_type == GGML_TYPE_Q8_0 && out_type == GGML_TYPE_F32) {
         if (params->ith == 0) koboshi_multiplied++;
         return koboshi_multiply(params->ith, params->nth, m, n, k, a, a_row, b, b_row, out, out_row);
     }
@@ -53,8 +52,7 @@ static bool is_ours(const struct ggml_tensor *dst) {
     memcpy(&cap, dst->op_params + 2, sizeof cap);
     const bool plain = bias == 0 && cap == 0 && !dst->src[4] && mask && mask->ne[2] == 1 && q->ne[3] == 1;
     return plain && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&
-           mask->type == GGML_TYPE_F16 && q->ne[1] >= LEAST_TOKENS &&
-           (q->ne[0] == 64 || q->ne[0] == 128) && v->ne[0] == q->ne[0] && v->ne[2] == k->ne[2] &&
+           mask->type == GGML_TYPE_F16 && (q->ne[0] == 64 || q->ne[0] == 128) && v->ne[0] == q->ne[0] && v->ne[2] == k->ne[2] &&
            k->ne[1] % CELLS == 0 && q->ne[2] % k->ne[2] == 0;
 }
 

@@ -2,7 +2,8 @@
 
    Sixteen rows of weights are laid out so that a lane holds four numbers of one row, once for all columns; then a
    column's four numbers go to all lanes. The instruction multiplies unsigned by signed bytes: weights are moved up by
-   128, and 128 times the sum of the column's numbers is taken off. Each block's sum is exact; blocks are added in F32. */
+   128, and 128 times the sum of the column's numbers is taken off. Each block's sum is exact; blocks are added in F32,
+   one after another, so that a column's result has the same bits whichever others are computed with it. */
 
 #include <immintrin.h>
 #include <stdlib.h>
@@ -33,13 +34,18 @@ void *koboshi_room(void **kept, size_t *bytes, size_t wanted) {
     return *kept;
 }
 
-/* Block `at` of sixteen rows as a panel: an 8 x 8 transposition of dwords in both halves at once. */
-static inline void pack(const koboshi_q8 *const *rows, int64_t at, panel_block *panel) {
+/* Block `at` of sixteen rows as a panel: an 8 x 8 transposition of dwords in both halves at once; `next` is how many
+   bytes behind these the following sixteen rows begin. */
+static inline void pack(const koboshi_q8 *const *rows, int64_t at, int64_t next, panel_block *panel) {
     const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
     const __m512i high = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
     const __m512i up = _mm512_set1_epi8((char)0x80);
     __m512i z[8], u[8], v[8];
     uint16_t d[ROWS];
+    /* The rows that come next are read from memory meanwhile: sixteen strands at once are too many for the processor to
+       foresee. A prefetch beyond the end does nothing. */
+    const char *ahead = (const char *)rows[0] + next + at * ROWS * (int64_t)sizeof **rows;
+    for (int64_t line = 0; line < ROWS * (int64_t)sizeof **rows; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T0);
     for (int r = 0; r < 8; r++) {
         const __m256i first = _mm256_loadu_si256((const __m256i *)rows[r][at].qs);
         const __m256i second = _mm256_loadu_si256((const __m256i *)rows[r + 8][at].qs);
@@ -107,6 +113,27 @@ static inline __attribute__((always_inline)) void tile_product(const panel_block
     for (int c = 0; c < count; c++) _mm512_mask_storeu_ps(out[c], stored, total[c]);
 }
 
+/* Sixteen rows times one column, each block as it is packed: `tile_product` without a panel. */
+static void column_product(const koboshi_q8 *const *rows, int64_t next, const tile_block *tile,
+                           const koboshi_q8 *column, int64_t k, float *out, __mmask16 stored) {
+    __m512 total = _mm512_setzero_ps();
+    for (int64_t at = 0; at < k; at++) {
+        panel_block panel;
+        pack(rows, at, next, &panel);
+        __m512i even = _mm512_set1_epi32(tile[at].correction[0]), odd = _mm512_setzero_si512();
+#pragma GCC unroll 4
+        for (int q = 0; q < QUADS; q += 2) {
+            int32_t four[2];
+            memcpy(four, column[at].qs + 4 * q, sizeof four);
+            even = _mm512_dpbusd_epi32(even, panel.quads[q], _mm512_set1_epi32(four[0]));
+            odd = _mm512_dpbusd_epi32(odd, panel.quads[q + 1], _mm512_set1_epi32(four[1]));
+        }
+        const __m512 scale = _mm512_mul_ps(panel.d, _mm512_set1_ps(tile[at].d[0]));
+        total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)), scale, total);
+    }
+    _mm512_mask_storeu_ps(out, stored, total);
+}
+
 static void product_of(const panel_block *panel, const tile_block *tile, const koboshi_q8 *const *columns, int64_t k,
                        float *const *out, __mmask16 stored, int count) {
     switch (count) {
@@ -142,7 +169,12 @@ bool koboshi_multiply(int ith, int nth, int64_t m, int64_t n, int64_t k, const k
         const __mmask16 stored = left >= ROWS ? 0xffff : (__mmask16)((1u << left) - 1);
         const koboshi_q8 *rows[ROWS];
         for (int r = 0; r < ROWS; r++) rows[r] = a + (r < left ? first + r : m - 1) * a_row;
-        for (int64_t at = 0; at < k; at++) pack(rows, at, panel + at);
+        const int64_t next = ROWS * a_row * (int64_t)sizeof *a;
+        if (n == 1) {
+            column_product(rows, next, described, b, k, out + first, stored);
+            continue;
+        }
+        for (int64_t at = 0; at < k; at++) pack(rows, at, next, panel + at);
         for (int64_t t = 0; t < tiles; t++) {
             const koboshi_q8 *columns[TILE];
             float *to[TILE];
