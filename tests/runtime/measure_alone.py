@@ -21,6 +21,7 @@ from koboshi_runtime.llama import Engine, EngineSettings, start_backend  # noqa:
 SEQUENCES, PROMPT_TOKENS = 16, 96
 WAYS: dict[str, dict[str, Any]] = {
     "as served": {},
+    "llama.cpp's kernels": {"own_kernels": False},
     "not repacked": {"extra_buffers": False},
     "plain attention": {"flash_attention": False},
     "plain attention, not repacked": {"flash_attention": False, "extra_buffers": False},

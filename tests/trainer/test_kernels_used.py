@@ -62,8 +62,10 @@ def among():
     found += wanted(others + prompt[:25], list(range(200)) + list(range(25)), [1] * 200 + [3] * 25, 3)
     wanted(others, list(range(200)), [2] * 200, 3)
     found += wanted([8, 9] + prompt[25:], [200, 200] + list(range(25, 300)), [0, 1] + [3] * 275, 3)
+    # Its cells are free again, and what is written next lies before what it follows.
+    engine.forget(0, 0)
     for at, token in enumerate(reply):
-        found += wanted([9, 9, token, 9], [201 + at, 201 + at, 300 + at, 200 + at], [0, 1, 3, 2], 3)
+        found += wanted([9, token, 9], [201 + at, 300 + at, 200 + at], [1, 3, 2], 3)
     return found
 
 print(json.dumps([alone(0, []), alone(1, [13]), alone(0, [1, 230]), among()]))

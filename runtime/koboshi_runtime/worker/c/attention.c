@@ -1,9 +1,9 @@
 /* Attention of tokens of one run or of many to a cache that they share (AVX512).
 
    Sixteen cells at a time: their scores for the heads that share a key stand in one register, cells that a token does
-   not see are passed over, and the softmax is taken of all scores at once, in F32 as everything else is. Weights and
-   values are added cell by cell: a token's result has the same bits whichever others are computed with it, and wherever
-   its run's cells lie, as long as their order is the same. */
+   not see are passed over, and the softmax is taken of all scores at once, in F32. Weights and values are added in F64,
+   where the order of the cells makes no difference that is left in F32: a token's result has the same bits whichever
+   others are computed with it and wherever its run's cells lie. */
 
 #include <immintrin.h>
 #include <math.h>
@@ -11,14 +11,15 @@
 
 #include "kernels.h"
 
-enum { LANES = 16, MOST_ROWS = 4, MOST_CHUNKS = 8 };
+/* Three heads of 64 numbers, or one of 128, have all their sums in registers. */
+enum { LANES = 16, MOST_ROWS = 3, SMALL_CHUNKS = 4, MOST_CHUNKS = 8 };
 
 typedef struct {
     int32_t first;
     __mmask16 seen;
 } cells;
 
-/* Up to four heads of one token: where their queries, keys and values are, and where the result goes. */
+/* Up to three heads of one token: where their queries, keys and values are, and where the result goes. */
 typedef struct {
     const float *q[MOST_ROWS];
     float *out[MOST_ROWS];
@@ -65,6 +66,10 @@ static inline __m512 widened(const char *halves) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)halves));
 }
 
+static inline __m512d lower(__m512 x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x)); }
+
+static inline __m512d upper(__m512 x) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)); }
+
 /* The cells that a token sees: those whose mask is not minus infinity. */
 static int32_t list_seen(const char *mask, int64_t count, cells *list) {
     const __m256i unseen = _mm256_set1_epi16((short)0xfc00);
@@ -87,7 +92,7 @@ static inline __attribute__((always_inline)) void score(const part *p, __m512 *h
             __m512 k[MOST_CHUNKS];
 #pragma GCC unroll 8
             for (int c = 0; c < chunks; c++) k[c] = widened(key + 2 * LANES * c);
-#pragma GCC unroll 4
+#pragma GCC unroll 3
             for (int r = 0; r < rows; r++) {
                 __m512 sum = _mm512_mul_ps(k[0], _mm512_loadu_ps(p->q[r]));
 #pragma GCC unroll 8
@@ -96,7 +101,7 @@ static inline __attribute__((always_inline)) void score(const part *p, __m512 *h
             }
         }
         const __m512 mask = widened(p->mask + 2 * at->first);
-#pragma GCC unroll 4
+#pragma GCC unroll 3
         for (int r = 0; r < rows; r++) {
             const __m512 found = _mm512_fmadd_ps(sums(products[r]), _mm512_set1_ps(p->scale), mask);
             p->scores[i * rows + r] = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), at->seen, found);
@@ -106,70 +111,75 @@ static inline __attribute__((always_inline)) void score(const part *p, __m512 *h
 }
 
 static inline __attribute__((always_inline)) void attend(const part *p, const int rows, const int chunks) {
-    __m512 highest[MOST_ROWS], total[MOST_ROWS], out[MOST_ROWS][MOST_CHUNKS];
-#pragma GCC unroll 4
+    __m512 highest[MOST_ROWS];
+    __m512d total[MOST_ROWS], out[MOST_ROWS][2 * MOST_CHUNKS];
+#pragma GCC unroll 3
     for (int r = 0; r < rows; r++) highest[r] = _mm512_set1_ps(-INFINITY);
     score(p, highest, rows, chunks);
-#pragma GCC unroll 4
+#pragma GCC unroll 3
     for (int r = 0; r < rows; r++) {
         highest[r] = _mm512_set1_ps(_mm512_reduce_max_ps(highest[r]));
-        total[r] = _mm512_setzero_ps();
-#pragma GCC unroll 8
-        for (int c = 0; c < chunks; c++) out[r][c] = _mm512_setzero_ps();
+        total[r] = _mm512_setzero_pd();
+#pragma GCC unroll 16
+        for (int h = 0; h < 2 * chunks; h++) out[r][h] = _mm512_setzero_pd();
     }
     for (int32_t i = 0; i < p->count; i++) {
         const cells *at = p->list + i;
-        float weight[MOST_ROWS][LANES] __attribute__((aligned(64)));
-#pragma GCC unroll 4
+        double weight[MOST_ROWS][LANES] __attribute__((aligned(64)));
+#pragma GCC unroll 3
         for (int r = 0; r < rows; r++) {
             const __m512 below = _mm512_sub_ps(p->scores[i * rows + r], highest[r]);
             const __m512 weights = _mm512_maskz_mov_ps(at->seen, exponential(below));
-            _mm512_store_ps(weight[r], weights);
+            _mm512_store_pd(weight[r], lower(weights));
+            _mm512_store_pd(weight[r] + LANES / 2, upper(weights));
         }
         for (unsigned left = at->seen; left; left &= left - 1) {
             const int cell = __builtin_ctz(left);
             const char *value = p->v + (at->first + cell) * p->v_cell;
-            __m512 v[MOST_CHUNKS];
-#pragma GCC unroll 8
-            for (int c = 0; c < chunks; c++) v[c] = widened(value + 2 * LANES * c);
-#pragma GCC unroll 4
+            __m512d all[MOST_ROWS];
+#pragma GCC unroll 3
             for (int r = 0; r < rows; r++) {
-                const __m512 all = _mm512_set1_ps(weight[r][cell]);
-                total[r] = _mm512_add_ps(total[r], all);
+                all[r] = _mm512_set1_pd(weight[r][cell]);
+                total[r] = _mm512_add_pd(total[r], all[r]);
+            }
 #pragma GCC unroll 8
-                for (int c = 0; c < chunks; c++) out[r][c] = _mm512_fmadd_ps(all, v[c], out[r][c]);
+            for (int c = 0; c < chunks; c++) {
+                const __m512 v = widened(value + 2 * LANES * c);
+                const __m512d low = lower(v), high = upper(v);
+#pragma GCC unroll 3
+                for (int r = 0; r < rows; r++) {
+                    out[r][2 * c] = _mm512_fmadd_pd(all[r], low, out[r][2 * c]);
+                    out[r][2 * c + 1] = _mm512_fmadd_pd(all[r], high, out[r][2 * c + 1]);
+                }
             }
         }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 3
     for (int r = 0; r < rows; r++) {
-        const float sum = _mm512_cvtss_f32(total[r]);
-        const __m512 share = _mm512_set1_ps(sum == 0 ? 0 : 1 / sum);
-#pragma GCC unroll 8
-        for (int c = 0; c < chunks; c++) _mm512_storeu_ps(p->out[r] + LANES * c, _mm512_mul_ps(out[r][c], share));
+        const double sum = _mm512_cvtsd_f64(total[r]);
+        const __m512d share = _mm512_set1_pd(sum == 0 ? 0 : 1 / sum);
+#pragma GCC unroll 16
+        for (int h = 0; h < 2 * chunks; h++)
+            _mm256_storeu_ps(p->out[r] + LANES / 2 * h, _mm512_cvtpd_ps(_mm512_mul_pd(out[r][h], share)));
     }
 }
 
 static void attend_rows(const part *p, int rows, int chunks) {
-    if (chunks == 4) {
-        switch (rows) {
-        case 1: attend(p, 1, 4); return;
-        case 2: attend(p, 2, 4); return;
-        case 3: attend(p, 3, 4); return;
-        default: attend(p, 4, 4); return;
-        }
-    }
-    if (rows == 1)
+    if (chunks > SMALL_CHUNKS)
         attend(p, 1, MOST_CHUNKS);
+    else if (rows == 1)
+        attend(p, 1, SMALL_CHUNKS);
+    else if (rows == 2)
+        attend(p, 2, SMALL_CHUNKS);
     else
-        attend(p, 2, MOST_CHUNKS);
+        attend(p, MOST_ROWS, SMALL_CHUNKS);
 }
 
 void koboshi_attend(int ith, int nth, const koboshi_attention *a) {
     static _Thread_local void *list_kept, *scores_kept;
     static _Thread_local size_t list_bytes, scores_bytes;
     const int64_t groups = a->cells / LANES, items = a->tokens * a->heads;
-    const int chunks = (int)a->size / LANES, most = chunks > 4 ? 2 : MOST_ROWS;
+    const int chunks = (int)a->size / LANES, most = chunks > SMALL_CHUNKS ? 1 : MOST_ROWS;
     cells *list = koboshi_room(&list_kept, &list_bytes, (size_t)groups * sizeof *list);
     part p = {.k_cell = a->k_cell, .v_cell = a->v_cell, .scale = a->scale, .list = list};
     p.scores = koboshi_room(&scores_kept, &scores_bytes, (size_t)groups * MOST_ROWS * sizeof *p.scores);
