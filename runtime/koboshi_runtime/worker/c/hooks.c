@@ -26,9 +26,19 @@ uint64_t koboshi_multiplied, koboshi_attended;
 /* Whether this process computes here at all. */
 int koboshi_on = 1;
 
-static void *theirs(const char *name) {
-    void *library = dlopen("libggml-cpu.so.0", RTLD_NOLOAD | RTLD_LAZY);
-    void *found = library ? dlsym(library, name) : NULL;
+/* What the library that `caller` is a place of has under a name: each build gets its own back, whatever it is called. */
+static void *theirs(const char *name, void *caller) {
+    static _Thread_local const void *base;
+    static _Thread_local const char *named;
+    static _Thread_local void *found;
+    Dl_info about;
+    if (!dladdr(caller, &about)) abort();
+    if (base != about.dli_fbase || named != name) {
+        void *library = dlopen(about.dli_fname, RTLD_NOLOAD | RTLD_LAZY);
+        found = library ? dlsym(library, name) : NULL;
+        base = about.dli_fbase;
+        named = name;
+    }
     if (!found) abort();
     return found;
 }
@@ -36,12 +46,12 @@ static void *theirs(const char *name) {
 bool llamafile_sgemm(const struct ggml_compute_params *params, int64_t m, int64_t n, int64_t k, const void *a,
                      int64_t a_row, const void *b, int64_t b_row, void *out, int64_t out_row, int a_type, int b_type,
                      int out_type) {
-    static multiply_call *others;
+    static const char name[] = "llamafile_sgemm";
     if (koboshi_on && a_type == GGML_TYPE_Q8_0 && b_type == GGML_TYPE_Q8_0 && out_type == GGML_TYPE_F32) {
         if (params->ith == 0) koboshi_multiplied++;
         return koboshi_multiply(params->ith, params->nth, m, n, k, a, a_row, b, b_row, out, out_row);
     }
-    if (!others) others = (multiply_call *)theirs("llamafile_sgemm");
+    multiply_call *others = (multiply_call *)theirs(name, __builtin_return_address(0));
     return others(params, m, n, k, a, a_row, b, b_row, out, out_row, a_type, b_type, out_type);
 }
 
@@ -57,9 +67,9 @@ static bool is_ours(const struct ggml_tensor *dst) {
 }
 
 void ggml_compute_forward_flash_attn_ext(const struct ggml_compute_params *params, struct ggml_tensor *dst) {
-    static attend_call *others;
+    static const char name[] = "ggml_compute_forward_flash_attn_ext";
     if (!koboshi_on || !is_ours(dst)) {
-        if (!others) others = (attend_call *)theirs("ggml_compute_forward_flash_attn_ext");
+        attend_call *others = (attend_call *)theirs(name, __builtin_return_address(0));
         others(params, dst);
         return;
     }
