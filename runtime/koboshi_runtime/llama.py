@@ -91,9 +91,9 @@ class EngineSettings:
 
 
 def build(*, own_kernels: bool) -> str:
-    """Return which llama.cpp this is, as far as its package tells, and whether koboshi's kernels compute beside it."""
-    own = " with own kernels" if own_kernels and KERNELS.library is not None else ""
-    return f"llama-cpp-python {llama_cpp.__version__}{own}"
+    """Return which llama.cpp this is, as far as its package tells, and which of koboshi's kernels compute beside it."""
+    own = [kernels.library_path().stem] if own_kernels and KERNELS.library is not None else []
+    return " ".join(["llama-cpp-python", llama_cpp.__version__, *own])
 
 
 def start_backend() -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -96,3 +97,12 @@ def test_other_versions_and_processors_are_left_alone(monkeypatch: pytest.Monkey
     assert "no avx512_vnni, avx512bw" in str(kernels.why_not())
     monkeypatch.setenv("KOBOSHI_NO_KERNELS", "1")
     assert _loaded_anew() == kernels.Kernels(None, "KOBOSHI_NO_KERNELS is set")
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"), [("koboshi_runtime.bench.__main__", "KOBOSHI_NO_KERNELS is set"), ("json", "None")]
+)
+def test_rivals_of_the_bench_do_without_them(first: str, reason: str) -> None:
+    code = f"import {first}; from koboshi_runtime.llama import KERNELS; print(KERNELS.reason)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == reason
