@@ -1,6 +1,7 @@
 """kill -9 at every stage of a training: what is live does not change, and the same command goes on and finishes."""
 
 import os
+import re
 import signal
 import subprocess
 
@@ -14,8 +15,12 @@ from koboshi_trainer.gate.ledger import FILE_NAME, Grant, Ledger, Spent
 pytestmark = pytest.mark.slow
 
 
-def _kill_at(place: PipelinePlace, line: str) -> None:
-    """Start a training in a process group of its own, and kill it as soon as a line of its progress has `line`."""
+# What the progress of a training says when each stage begins, when all steps of the fit are done, and amid the gate.
+_MOMENTS = ("build:", "fit:", r"optimizer step (\d+) of \1,", "export:", "parity:", r"current: (\d+) of \1 tasks")
+
+
+def _kill_at(place: PipelinePlace, moment: str) -> None:
+    """Start a training in a process group of its own, and kill it as soon as `moment` is in a line of its progress."""
     process = subprocess.Popen(
         place.command("train", *LEARNS), env=place.environment(), stderr=subprocess.PIPE, text=True, process_group=0
     )
@@ -23,7 +28,7 @@ def _kill_at(place: PipelinePlace, line: str) -> None:
     seen = []
     for told in process.stderr:
         seen.append(told)
-        if line in told:
+        if re.search(moment, told):
             os.killpg(process.pid, signal.SIGKILL)
             break
     process.stderr.close()
@@ -40,8 +45,8 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> tuple[PipelinePlace, s
     root = tmp_path_factory.mktemp("killed")
     place = make_place(root, write_tiny_model(root / "base.gguf", "llama"))
     base = place.registry.current().manifest.model_hash
-    for line in ("build:", "fit:", "optimizer step 36 of 36", "export:", "parity:", "current: 60 of 60"):
-        _kill_at(place, line)
+    for moment in _MOMENTS:
+        _kill_at(place, moment)
         assert place.registry.current().manifest.model_hash == base
     assert _spending(place) == [Grant]
     finished = place.train(*LEARNS)
