@@ -41,6 +41,13 @@ def test_help_imports_nothing_heavy() -> None:
     assert _HEAVY & set(done.stderr.split()) == set()
 
 
+@pytest.mark.parametrize("verb", ["run", "chat"])
+def test_a_worker_is_started_before_anything_heavy_is_imported(verb: str) -> None:
+    code = f"import sys, koboshi_runtime.cli.{verb}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (_HEAVY | {"asyncio"}) & set(done.stdout.split()) == set()
+
+
 def test_help_names_every_verb() -> None:
     shown = _koboshi("--help").output
     assert [name for name in verbs.VERBS if f"  {name} " not in shown] == []

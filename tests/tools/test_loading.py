@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import koboshi_tools
 from koboshi_tools import EffectClass, ToolCall, ToolContext, UsageError, builtin_tools, execute, load_tools_folder
 
 README = Path(__file__).parents[2] / "tools" / "README.md"
@@ -18,6 +19,12 @@ def write(folder: Path, text: str, name: str = "own.py") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def test_every_public_name_comes_with_its_first_use_and_no_other_does() -> None:
+    assert all(callable(getattr(koboshi_tools, name)) for name in koboshi_tools.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'tools'"):
+        _ = koboshi_tools.tools  # type: ignore[attr-defined]
 
 
 def test_the_built_in_tools_have_the_effects_that_they_have() -> None:

@@ -1,6 +1,5 @@
 """`koboshi chat`: a conversation with the project's agent, at a terminal or through a pipe."""
 
-import asyncio
 import getpass
 import sys
 from typing import TYPE_CHECKING
@@ -35,6 +34,8 @@ def chat(model: str | None, temperature: float | None, seed: int | None, as_json
     Example: koboshi chat -C my-agent
     """
     with early_worker() as process:
+        import asyncio
+
         from ..session import Place
 
         flags = {"run.temperature": temperature, "run.seed": seed}

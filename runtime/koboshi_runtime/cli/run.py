@@ -1,6 +1,5 @@
 """`koboshi run`: one prompt, a file of tasks, or the rest of a run that was cut off."""
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -87,6 +86,8 @@ def run(prompt: str | None, **options: Any) -> int:
 
 
 def _carry_out(flags: RunFlags, drawn: dict[str, Any], process: "WorkerProcess | None") -> "Sequence[RunResult]":
+    import asyncio
+
     from ..ids import utc_now
     from ..session import Place
 
