@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 from koboshi_runtime.records import OutcomeLabel
 from koboshi_runtime.statistics import TaskResult, ToolUse
 from koboshi_tools import UsageError
+from koboshi_trainer.gate.floors import invalid_call_row
 from koboshi_trainer.gate.judge import judge_gate
 from koboshi_trainer.gate.reasons import explain
-from koboshi_trainer.gate.values import GateBudget, GateVerdict, ReasonCode
-from koboshi_trainer.pairs import compare
+from koboshi_trainer.gate.values import GateBudget, GateFloors, GateVerdict, ReasonCode
+from koboshi_trainer.pairs import compare, pair
 
 BUDGET = GateBudget(grant_id="g1", alpha=0.01)
 LABELS = {"+": OutcomeLabel.SUCCESS, "-": OutcomeLabel.FAILURE, "?": OutcomeLabel.UNKNOWN}
@@ -224,7 +226,38 @@ def test_current_model_that_hardly_calls_excuses_no_invalid_calls() -> None:
     current, candidate = two_sides(60, 20)
     broken = [replace(result, calls_begun=2, invalid_calls=1) for result in candidate]
     shy = [replace(current[0], calls_begun=2, invalid_calls=2), *current[1:]]
-    assert codes(judge_gate(shy, broken, BUDGET)) == {ReasonCode.INVALID_CALLS_WORSE}
+    assert codes(judge_gate(shy, broken, BUDGET)) == {ReasonCode.INVALID_CALLS_NOT_PROVED}
+
+
+def test_one_invalid_call_among_many_is_no_rise_beside_a_current_model_whose_few_calls_were_often_invalid() -> None:
+    current, candidate = two_sides(25, 0, 0, 31)
+    few = [replace(r, calls_begun=int(n < 7), invalid_calls=int(n < 3)) for n, r in enumerate(current)]
+    many = [replace(r, calls_begun=1, invalid_calls=int(n == 0)) for n, r in enumerate(candidate)]
+    verdict = judge_gate(few, many, BUDGET)
+    assert verdict.invalid_calls.held
+    assert verdict.accepted
+
+
+@pytest.mark.parametrize("share", [0.08, 0.3])
+@pytest.mark.parametrize("before", [0.0, 0.1, 0.4])
+def test_a_rise_of_the_margin_is_rarely_taken_for_none_however_few_calls_the_current_model_made(
+    share: float, before: float
+) -> None:
+    rng = np.random.default_rng(20)
+    current, candidate = two_sides(0, 0, 0, 56)
+    floors, held = GateFloors(), []
+    for _ in range(1000):
+        begun = rng.random(56) < share
+        rising = before + floors.invalid_margin
+        invalid = begun & (rng.random(56) < before)
+        few = [
+            replace(r, calls_begun=int(b), invalid_calls=int(i))
+            for r, b, i in zip(current, begun, invalid, strict=True)
+        ]
+        many = [replace(r, calls_begun=2, invalid_calls=int(rng.binomial(2, rising))) for r in candidate]
+        held.append(invalid_call_row(pair(few, many), floors).held and bool(begun.any()))
+    # Nominally 5 %; Wald's bounds of so few calls reach 7 %.
+    assert sum(held) / len(held) < 0.07
 
 
 def test_levels_and_costs_are_reported() -> None:

@@ -17,9 +17,6 @@ from ..pairs import Pairs, success_rate
 from ..stats import lower_bound, sign_flip_p, tasks_to_exclude
 from .values import GateFloors, InvalidCallRow, LevelRow, ToolRow
 
-# Of fewer calls a rate says nothing: its error alone is larger than any margin.
-_FEW_CALLS = 20
-
 _Side = Sequence[Sequence[TaskResult]]
 
 
@@ -39,21 +36,23 @@ def level_rows(pairs: Pairs) -> tuple[LevelRow, ...]:
 def invalid_call_row(pairs: Pairs, floors: GateFloors) -> InvalidCallRow:
     """Return the row of invalid calls; it holds where either side began no call, since then there is no rate.
 
-    The bound is Wald's for a difference of two ratios, with tasks as the unit, after one valid and one invalid call are
-    added to each side (Agresti and Caffo, 2000): without them, no invalid call among few would prove too much. A
-    current model that hardly calls anything has no rate to speak of: the candidate's is then held against none at all.
+    A rise is excluded by the difference of the two rates, or by the candidate's rate alone, as no rate is below none at
+    all: a current model that hardly calls anything says little by its own. The bounds are Wald's for ratios, with tasks
+    as the unit, after one valid and one invalid call are added to a side (Agresti and Caffo, 2000): without them, no
+    invalid call among few would prove too much.
     """
     current, candidate = _calls(pairs.current), _calls(pairs.candidate)
     before, after = _rate(current), _rate(candidate)
     if before is None or after is None:
         return InvalidCallRow(current_rate=before, candidate_rate=after, upper_bound=None, held=True, more_tasks=None)
-    few = current[1].sum() < _FEW_CALLS
-    difference, error = _ratio(candidate) if few else _ratio_difference(current, candidate)
-    bound = difference + NormalDist().inv_cdf(floors.confidence) * error
-    seen = after if few else after - before
+    quantile, tasks = NormalDist().inv_cdf(floors.confidence), len(pairs.task_ids)
+    rises = [(after - before, *_ratio_difference(current, candidate)), (after, *_ratio(candidate))]
+    bounds = [(seen, estimate + quantile * error) for seen, estimate, error in rises]
+    bound = min(bound for _, bound in bounds)
     held = bound < floors.invalid_margin
-    more = None if held else _more(bound - seen, floors.invalid_margin - seen, len(pairs.task_ids))
-    return InvalidCallRow(current_rate=before, candidate_rate=after, upper_bound=bound, held=held, more_tasks=more)
+    more = [_more(bound - seen, floors.invalid_margin - seen, tasks) for seen, bound in bounds]
+    least = None if held else min((number for number in more if number is not None), default=None)
+    return InvalidCallRow(current_rate=before, candidate_rate=after, upper_bound=bound, held=held, more_tasks=least)
 
 
 def _tool_row(name: str, pairs: Pairs, floors: GateFloors) -> ToolRow:
