@@ -109,11 +109,6 @@ class WorkerModel:
         """The worker's process id, or None while there is no worker."""
         return self._worker.process.process.pid if self._worker and not self._worker.link.dead else None
 
-    @property
-    def plain_buffers(self) -> bool:
-        """Whether llama.cpp died on this CPU with its repacked weights and now runs without them."""
-        return not self._settings.extra_buffers
-
     async def generate(self, request: GenerateRequest) -> Reply:
         """Write one turn; see `Model.generate`."""
         started = asyncio.get_running_loop().time()
@@ -183,7 +178,7 @@ class WorkerModel:
             code = await asyncio.to_thread(worker.process.process.wait)
             await _end(worker, patience_s=0)
             if code in _CRASHES and self._settings.extra_buffers:
-                self._settings = _without_extra_buffers(self._settings)
+                self._settings = _without_special_code(self._settings)
                 return await self._spawn()
             raise ModelError(f"the model worker ended with {code} while it loaded {self._path}") from None
         except BaseException:
@@ -216,5 +211,5 @@ async def _end(worker: _Linked, *, patience_s: float) -> None:
         worker.process.errors.close()
 
 
-def _without_extra_buffers(settings: WorkerSettings) -> WorkerSettings:
+def _without_special_code(settings: WorkerSettings) -> WorkerSettings:
     return WorkerSettings(**{**asdict(settings), "extra_buffers": False, "own_kernels": False})
