@@ -108,7 +108,7 @@ class DemoPlan:
     weights: Weights = field(default_factory=Weights)
     loop_fit: FitSettings = field(default_factory=_loop_fit)
     seed_gate_tasks: int = 56
-    gate_tasks: int = 104
+    gate_tasks: int = 160
     context_tokens: int = 2048
     parallel: int = 16
 
