@@ -35,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,mcp,dev]'
 	@touch $@
 
-demo: $(READY)  ## Run the whole loop on a small shop, with a report at the end (about 20 minutes)
+demo: $(READY)  ## Run the whole loop on a small shop, with a report at the end (15 to 20 minutes)
 	@$(BIN)/koboshi demo
 
 test: $(READY)  ## Run all tests

@@ -226,7 +226,7 @@ def test_current_model_that_hardly_calls_excuses_no_invalid_calls() -> None:
     current, candidate = two_sides(60, 20)
     broken = [replace(result, calls_begun=2, invalid_calls=1) for result in candidate]
     shy = [replace(current[0], calls_begun=2, invalid_calls=2), *current[1:]]
-    assert codes(judge_gate(shy, broken, BUDGET)) == {ReasonCode.INVALID_CALLS_NOT_PROVED}
+    assert codes(judge_gate(shy, broken, BUDGET)) == {ReasonCode.INVALID_CALLS_WORSE}
 
 
 def test_one_invalid_call_among_many_is_no_rise_beside_a_current_model_whose_few_calls_were_often_invalid() -> None:

@@ -17,6 +17,9 @@ from ..pairs import Pairs, success_rate
 from ..stats import lower_bound, sign_flip_p, tasks_to_exclude
 from .values import GateFloors, InvalidCallRow, LevelRow, ToolRow
 
+# Of fewer calls a rate says nothing: its error alone is larger than any margin.
+_FEW_CALLS = 20
+
 _Side = Sequence[Sequence[TaskResult]]
 
 
@@ -36,17 +39,19 @@ def level_rows(pairs: Pairs) -> tuple[LevelRow, ...]:
 def invalid_call_row(pairs: Pairs, floors: GateFloors) -> InvalidCallRow:
     """Return the row of invalid calls; it holds where either side began no call, since then there is no rate.
 
-    A rise is excluded by the difference of the two rates, or by the candidate's rate alone, as no rate is below none at
-    all: a current model that hardly calls anything says little by its own. The bounds are Wald's for ratios, with tasks
-    as the unit, after one valid and one invalid call are added to a side (Agresti and Caffo, 2000): without them, no
-    invalid call among few would prove too much.
+    A rise is excluded by the candidate's rate alone, as no rate is below none at all, or by the difference of the two
+    rates; a current model that hardly calls anything excuses no candidate whose own rate is above the margin. The
+    bounds are Wald's for ratios, with tasks as the unit, after one valid and one invalid call are added to a side
+    (Agresti and Caffo, 2000): without them, no invalid call among few would prove too much.
     """
     current, candidate = _calls(pairs.current), _calls(pairs.candidate)
     before, after = _rate(current), _rate(candidate)
     if before is None or after is None:
         return InvalidCallRow(current_rate=before, candidate_rate=after, upper_bound=None, held=True, more_tasks=None)
     quantile, tasks = NormalDist().inv_cdf(floors.confidence), len(pairs.task_ids)
-    rises = [(after - before, *_ratio_difference(current, candidate)), (after, *_ratio(candidate))]
+    rises = [(after, *_ratio(candidate))]
+    if current[1].sum() >= _FEW_CALLS or after < floors.invalid_margin:
+        rises.append((after - before, *_ratio_difference(current, candidate)))
     bounds = [(seen, estimate + quantile * error) for seen, estimate, error in rises]
     bound = min(bound for _, bound in bounds)
     held = bound < floors.invalid_margin
