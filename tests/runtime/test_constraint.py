@@ -79,6 +79,10 @@ def write(grammars: Grammars, guard: Guard, lead: str, dice: random.Random, most
         mask = guard.mask()
         assert mask is not None
         assert mask.any()
+        asked = [*closers, *dice.sample(range(vocabulary.size), 5), *map(int, dice.choices(mask.nonzero()[0], k=2))]
+        known = {token: guard.allows(token) for token in (*asked, *vocabulary.end_ids())}
+        assert all(known[token] == mask[token] for token in asked if not vocabulary.is_end(token))
+        assert not any(known[token] and not mask[token] for token in vocabulary.end_ids())
         likely = [token for token in (*closers, *vocabulary.end_ids()) if mask[token]]
         token = dice.choice(likely) if likely and dice.random() < 0.6 else int(dice.choice(mask.nonzero()[0]))
         if vocabulary.is_end(token):

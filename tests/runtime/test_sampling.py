@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from koboshi_runtime.worker.sampling import Choice, Guide, Rows, choose
+from koboshi_runtime.worker.sampling import Choice, Guide, Rows, choose, likeliest
 
 LOGITS = np.array([[1.0, 0.5, -0.5, 2.0, -30.0, 0.0]], dtype=np.float32)
 MASK = np.array([True, True, False, False, True, True])
@@ -29,6 +29,17 @@ def draw(
 ) -> Choice:
     generator = np.random.default_rng(seed)
     return choose(Rows.of(logits), 0, mask=mask, temperature=temperature, top_p=top_p, generator=generator)
+
+
+def test_the_likeliest_token_of_each_row_is_what_a_greedy_choice_takes() -> None:
+    logits = np.random.default_rng(1).normal(0, 4, (5, 3000)).astype(np.float32)
+    logits[2, [7, 9]] = 50.0
+    rows, generator = Rows.of(logits), np.random.default_rng(0)
+    for row in range(5):
+        choice = choose(rows, row, mask=None, temperature=0.0, top_p=1.0, generator=generator)
+        assert likeliest(rows, row) == likeliest(rows.part(row, row + 1).copied(), 0) == choice
+        assert choice.raw_logprob == pytest.approx(np.log(softmax(logits[row]))[choice.token], abs=1e-4)
+    assert likeliest(rows, 2).token == 7
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])

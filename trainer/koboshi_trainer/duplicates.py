@@ -3,8 +3,9 @@
 An outside source is a host or an MCP server that told a run something. However much it says, it can shape no more than
 `per_source` rows: what comes from there may be poisoned in a way that nobody has seen yet.
 
-Every choice is by a stable pseudo-random order of the run ids under one seed, so that the same pool always gives the
-same examples, whatever order it comes in. Failures whose first bad step is known come before the others.
+Every choice is by a stable pseudo-random order under one seed of what the examples say, so that the same replies to the
+same tasks always give the same examples in the same order: whatever order they come in, whatever ids their runs have.
+Failures whose first bad step is known come before the others.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from koboshi_runtime.records import OutcomeLabel
-from koboshi_tools import Frozen
+from koboshi_tools import Frozen, canonical_json
 
 from .identity import LATER
 from .rows import Example
@@ -59,7 +60,7 @@ class Kept:
 
 def keep(examples: Iterable[Example], caps: Caps, *, seed: int) -> Kept:
     """Apply all caps. Demonstrations are kept apart: they count in no ratio but their own."""
-    ordered = sorted(examples, key=lambda example: (example.first_bad is None, stable_key(seed, example.run_id)))
+    ordered = sorted(examples, key=lambda example: (example.first_bad is None, order_key(seed, example)))
     dropped: Counter[str] = Counter()
     own = _unsure([example for example in ordered if not example.demonstration], caps, dropped)
     own = _ratio(_per_task(own, caps, dropped), caps, dropped)
@@ -72,9 +73,10 @@ def keep(examples: Iterable[Example], caps: Caps, *, seed: int) -> Kept:
     return Kept(examples=(*own, *shown), dropped=+dropped)
 
 
-def stable_key(seed: int, text: str) -> str:
-    """Return a sort key that looks random and is the same everywhere."""
-    return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
+def order_key(seed: int, example: Example) -> tuple[str, str]:
+    """Return a sort key that looks random and is the same everywhere: by task and replies, then, of equal ones, by run."""
+    said = canonical_json([seed, example.task_hash, example.learnt_ids])
+    return hashlib.sha256(said.encode()).hexdigest(), example.run_id
 
 
 def similarity(left: Sequence[int], right: Sequence[int]) -> float:

@@ -63,32 +63,58 @@ class BenchReport(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How one side is compared. Targets are of one run alone and of many at once; None where nothing is asked."""
+    """How a side is compared. Targets are of one run alone and of many at once; None where nothing is asked.
 
+    What `only_alone` is no figure of many runs at once.
+    """
+
+    side: str
     name: str
     unit: str
     value: Callable[[SideResult], float]
     alone: float | None
     many: float | None
     at_most: bool = False
+    only_alone: bool = False
 
 
 # The raw loop finishes no task: it is compared by tokens, rivals that write something else by tasks.
-_KINDS = {
-    "raw": _Kind(
+_KINDS = (
+    _Kind(
+        "raw",
+        "replies over llama_decode on the same tokens",
+        "sampled tokens/s",
+        lambda side: side.tokens_per_reply_s,
+        alone=0.95,
+        many=None,
+        only_alone=True,
+    ),
+    _Kind(
+        "raw",
         "over llama_decode on the same tokens",
         "sampled tokens/s",
         lambda side: side.tokens_per_s,
-        alone=0.95,
+        alone=None,
         many=0.85,
     ),
-    "server": _Kind(
-        "over llama.cpp's server, as many slots, grammar", "tasks/s", lambda side: side.runs_per_s, alone=None, many=2.0
+    _Kind(
+        "server",
+        "over llama.cpp's server, as many slots, grammar",
+        "tasks/s",
+        lambda side: side.runs_per_s,
+        alone=None,
+        many=2.0,
     ),
-    "plain": _Kind(
-        "over a loop on llama_cpp.Llama, grammar", "tasks/s", lambda side: side.runs_per_s, alone=None, many=3.0
+    _Kind(
+        "plain",
+        "over a loop on llama_cpp.Llama, grammar",
+        "tasks/s",
+        lambda side: side.runs_per_s,
+        alone=None,
+        many=3.0,
     ),
-    "free": _Kind(
+    _Kind(
+        "free",
         "constrained over unconstrained",
         "ms a written token",
         lambda side: side.ms_a_token,
@@ -96,27 +122,32 @@ _KINDS = {
         many=1.05,
         at_most=True,
     ),
-    "no-store": _Kind(
-        "with the store over without", "s in all", lambda side: side.wall_s, alone=None, many=1.03, at_most=True
+    _Kind(
+        "no-store",
+        "with the store over without",
+        "s in all",
+        lambda side: side.wall_s,
+        alone=None,
+        many=1.03,
+        at_most=True,
     ),
-}
+)
 
 
 def figures_of(pairs: Sequence[dict[str, SideResult]], jobs: int) -> tuple[Figure, ...]:
     """Return the figures of `pairs`, each a result for every side of one round; `koboshi` is in all of them."""
-    sides = [side for side in _KINDS if all(side in pair for pair in pairs)]
-    return tuple(_figure(side, pairs, jobs) for side in sides)
+    kinds = [kind for kind in _KINDS if all(kind.side in pair for pair in pairs)]
+    return tuple(_figure(kind, pairs, jobs) for kind in kinds if jobs == 1 or not kind.only_alone)
 
 
-def _figure(side: str, pairs: Sequence[dict[str, SideResult]], jobs: int) -> Figure:
-    kind = _KINDS[side]
+def _figure(kind: _Kind, pairs: Sequence[dict[str, SideResult]], jobs: int) -> Figure:
     ours = [kind.value(pair["koboshi"]) for pair in pairs]
-    theirs = [kind.value(pair[side]) for pair in pairs]
+    theirs = [kind.value(pair[kind.side]) for pair in pairs]
     return Figure(
         name=kind.name,
         unit=kind.unit,
         ours=round(median(ours), 3),
-        rival=side,
+        rival=kind.side,
         theirs=round(median(theirs), 3),
         ratio=round(median(one / other for one, other in zip(ours, theirs, strict=True)), 3),
         target=kind.alone if jobs == 1 else kind.many,

@@ -41,6 +41,9 @@ class RunTokens(Frozen):
 class SideResult(Frozen):
     """What one side did; `tokens` are those it sampled, `wall_s` has no loading in it.
 
+    `reply_s` is what all replies took from request to answer, added up: of runs one after another that is the wall
+    without tools, graph and store. It is 0 where it was not measured.
+
     Of koboshi's own sides also `written`, the sampled and the forced tokens of all replies, `again`, the tokens that a
     later turn decoded though an earlier one had, and `memory_growth`, the worker's highest memory over what it held
     loaded and empty, its KV cache included.
@@ -51,6 +54,7 @@ class SideResult(Frozen):
     runs: int
     successes: int
     tokens: int
+    reply_s: float = 0.0
     written: int = 0
     again: int | None = None
     memory_growth: float | None = None
@@ -59,6 +63,11 @@ class SideResult(Frozen):
     def tokens_per_s(self) -> float:
         """Sampled tokens a second."""
         return self.tokens / self.wall_s
+
+    @property
+    def tokens_per_reply_s(self) -> float:
+        """Sampled tokens for each second that a reply was waited for."""
+        return self.tokens / self.reply_s
 
     @property
     def runs_per_s(self) -> float:

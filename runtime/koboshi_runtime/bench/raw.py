@@ -44,7 +44,7 @@ def decode_raw(plan: BenchPlan, runs: Sequence[RunTokens]) -> SideResult:
     wall = time.perf_counter() - started
     engine.close()
     tokens = sum(sum(turn.sampled) for run in runs for turn in run.turns)
-    return SideResult(side="raw", wall_s=wall, runs=len(runs), successes=0, tokens=tokens)
+    return SideResult(side="raw", wall_s=wall, runs=len(runs), successes=0, tokens=tokens, reply_s=wall)
 
 
 def common_beginning(runs: Sequence[RunTokens]) -> tuple[int, ...]:

@@ -165,6 +165,12 @@ class Guard:
         """Whether a call is being written, so that the next token is masked."""
         return self._matcher is not None
 
+    def allows(self, token: int) -> bool:
+        """Say whether it is sure that one token may follow; of one that ends the turn only `mask` tells."""
+        if self._matcher is None or self._matcher.is_error():
+            return True
+        return bool(self._matcher.validate_tokens([token]) == 1)
+
     def mask(self) -> NDArray[np.bool_] | None:
         """Return which tokens may follow, `(vocabulary,)`, or None while the text is free or the grammar gave up."""
         if self._matcher is None or self._matcher.is_error():

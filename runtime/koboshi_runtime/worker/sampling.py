@@ -42,23 +42,29 @@ class Guide(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Logits of one decode, `(rows, vocabulary)`, with the logarithm of each row's partition sum, `(rows,)`."""
+    """Logits of one decode, `(rows, vocabulary)`; each row's likeliest token and log of its partition sum, `(rows,)`."""
 
     logits: NDArray[np.float32]
+    likeliest: NDArray[np.int64]
     log_sum: NDArray[np.float32]
 
     @classmethod
     def of(cls, logits: NDArray[np.float32]) -> "Rows":
-        """Normalise all rows of a decode; each row is still in the cache when it is summed."""
-        return cls(logits, np.array([_log_sum(row) for row in logits], dtype=np.float32))
+        """Look through all rows of a decode; each row is still in the cache when it is summed."""
+        likeliest = np.zeros(len(logits), dtype=np.int64)
+        log_sum = np.zeros(len(logits), dtype=np.float32)
+        for number, row in enumerate(logits):
+            likeliest[number] = best = row.argmax()
+            log_sum[number] = np.log(_weights(row, row[best], 1.0)[: len(row)].sum()) + row[best]
+        return cls(logits, likeliest, log_sum)
 
     def part(self, start: int, stop: int) -> "Rows":
         """Return the rows of one sequence."""
-        return Rows(self.logits[start:stop], self.log_sum[start:stop])
+        return Rows(*(values[start:stop] for values in self))
 
     def copied(self) -> "Rows":
         """Return rows of their own memory: those of a decode are overwritten by the next one."""
-        return Rows(self.logits.copy(), self.log_sum.copy())
+        return Rows(*(values.copy() for values in self))
 
     def raw_logprob(self, row: int, token: int) -> float:
         """Return log p(token) of one row at T = 1."""
@@ -75,22 +81,21 @@ def _scratch_blocks(count: int) -> NDArray[np.float32]:
     return _scratch[:size]
 
 
-def _weights(scores: NDArray[np.float32], temperature: float) -> tuple[NDArray[np.float32], np.float32]:
-    """Return exp((scores - top) / temperature), zeros up to whole blocks, and top; valid until the next call."""
+def _weights(scores: NDArray[np.float32], top: np.float32, temperature: float) -> NDArray[np.float32]:
+    """Return exp((scores - top) / temperature), zeros up to whole blocks; valid until the next call."""
     padded = _scratch_blocks(len(scores))
     weights = padded[: len(scores)]
-    top = scores.max()
     np.subtract(scores, top, out=weights)
     if temperature != 1.0:
         weights *= np.float32(1.0 / temperature)
     np.exp(weights, out=weights)
-    return padded, top
+    return padded
 
 
-def _log_sum(row: NDArray[np.float32]) -> np.float32:
-    weights, top = _weights(row, 1.0)
-    total: np.float32 = np.log(weights.sum()) + top
-    return total
+def likeliest(rows: Rows, row: int) -> Choice:
+    """Return the token that a greedy choice without mask takes."""
+    token = int(rows.likeliest[row])
+    return Choice(token, rows.raw_logprob(row, token), 0.0)
 
 
 def choose(
@@ -128,7 +133,7 @@ def _guided(scores: NDArray[np.float32], against: NDArray[np.float32], strength:
 
 
 def _draw(scores: NDArray[np.float32], temperature: float, generator: np.random.Generator) -> tuple[int, float]:
-    weights, _ = _weights(scores, temperature)
+    weights = _weights(scores, scores.max(), temperature)
     blocks = weights.reshape(-1, _BLOCK)
     ends = np.cumsum(blocks.sum(axis=1), dtype=np.float64)
     aim = min(generator.random() * ends[-1], np.nextafter(ends[-1], 0.0))

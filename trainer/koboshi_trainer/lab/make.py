@@ -20,7 +20,7 @@ from koboshi_runtime.store import Store
 from ..conditions import user_segments
 from ..dataset import Dataset, DatasetSettings, build_dataset, load_dataset
 from ..demonstrate import play
-from ..duplicates import Caps, keep, stable_key
+from ..duplicates import Caps, keep, order_key
 from ..fit_values import FitSettings
 from ..methods import Assignment, Conditions, Method, Weights, assign, loss_of
 from ..rollouts import RolloutProgress, roll_out
@@ -157,7 +157,7 @@ class Maker:
     def _replayed(self, own: ArmFit, rows: int, seed: int) -> list[Example]:
         if not own.replay:
             return []
-        ordered = sorted(self.demonstrations.train, key=lambda example: stable_key(seed, example.run_id))
+        ordered = sorted(self.demonstrations.train, key=lambda example: order_key(seed, example))
         return ordered[: round(own.replay * rows)]
 
     def _dataset(
