@@ -9,7 +9,7 @@
 
 #include "kernels.h"
 
-enum { CELLS = 16 };
+enum { CELLS = 16, KNOWN = 61 };
 
 /* The beginning of ggml's own, which no header shows. */
 struct ggml_compute_params {
@@ -26,21 +26,23 @@ uint64_t koboshi_multiplied, koboshi_attended;
 /* Whether this process computes here at all. */
 int koboshi_on = 1;
 
-/* What the library that `caller` is a place of has under a name: each build gets its own back, whatever it is called. */
+/* What the library that `caller` is a place of has under a name: each build gets its own back, whatever it is called.
+   Each place calls one function, some hundred times a step, and looking a library up takes a lock that all threads wait
+   for: what was found for a place is kept. */
 static void *theirs(const char *name, void *caller) {
-    static _Thread_local const void *base;
-    static _Thread_local const char *named;
-    static _Thread_local void *found;
-    Dl_info about;
-    if (!dladdr(caller, &about)) abort();
-    if (base != about.dli_fbase || named != name) {
+    static _Thread_local struct {
+        void *caller, *found;
+    } known[KNOWN];
+    const size_t at = (uintptr_t)caller % KNOWN;
+    if (known[at].caller != caller) {
+        Dl_info about;
+        if (!dladdr(caller, &about)) abort();
         void *library = dlopen(about.dli_fname, RTLD_NOLOAD | RTLD_LAZY);
-        found = library ? dlsym(library, name) : NULL;
-        base = about.dli_fbase;
-        named = name;
+        known[at].found = library ? dlsym(library, name) : NULL;
+        known[at].caller = caller;
     }
-    if (!found) abort();
-    return found;
+    if (!known[at].found) abort();
+    return known[at].found;
 }
 
 bool llamafile_sgemm(const struct ggml_compute_params *params, int64_t m, int64_t n, int64_t k, const void *a,
