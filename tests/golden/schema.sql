@@ -74,18 +74,6 @@ END;
 CREATE TABLE thread_state (
   run_id TEXT PRIMARY KEY REFERENCES runs (run_id) ON DELETE CASCADE, state BLOB NOT NULL, updated_at TEXT NOT NULL
 );
-CREATE VIEW calls AS
-SELECT c.run_id, c.step_index, c.call_index, coalesce(m.name, r.model_hash) AS model, r.purpose, c.tool, c.arguments,
-  coalesce(c.transport, 'in_doubt') AS transport, c.tool_verdict, c.output, c.seconds, c.intent_at, c.result_at,
-  c.tool_version, c.effect, c.idempotency_key, c.transport IS NOT 'ok' OR c.tool_verdict IS 'error' AS failed
-FROM tool_calls c JOIN runs r USING (run_id) LEFT JOIN models m USING (model_hash);
-CREATE VIEW failed_calls AS SELECT * FROM calls WHERE failed;
-CREATE VIEW in_doubt_calls AS SELECT * FROM calls WHERE transport = 'in_doubt';
-CREATE VIEW tool_success AS
-SELECT model, tool, count(*) AS calls, sum(failed) AS failed, round(1.0 - avg(failed), 3) AS success_rate,
-  sum(transport = 'error') AS error, sum(transport = 'timeout') AS timeout, sum(transport = 'denied') AS denied,
-  sum(transport = 'invalid') AS invalid, sum(transport = 'in_doubt') AS in_doubt
-FROM calls GROUP BY model, tool;
 CREATE VIRTUAL TABLE "runs_fts" USING FTS5 (
     "prompt", "answer",
     tokenize='unicode61',
@@ -205,3 +193,17 @@ SELECT r.run_id, r.created_at, r.purpose, r.split, r.status, coalesce(m.name, r.
   (SELECT count(*) FROM tool_calls c WHERE c.run_id = r.run_id) AS tool_calls, r.prompt, r.answer, r.imported
 FROM runs r LEFT JOIN models m USING (model_hash) LEFT JOIN current_outcomes o USING (run_id);
 CREATE INDEX runs_by_fork ON runs (parent_run_id) WHERE forked_at IS NOT NULL;
+CREATE VIEW calls AS
+SELECT c.run_id, c.step_index, c.call_index, coalesce(m.name, r.model_hash) AS model, r.purpose, c.tool, c.arguments,
+  coalesce(c.transport, 'in_doubt') AS transport, c.tool_verdict, c.output, c.seconds, c.intent_at, c.result_at,
+  c.tool_version, c.effect, c.idempotency_key,
+  CASE c.transport WHEN 'not_executed' THEN NULL WHEN 'ok' THEN c.tool_verdict IS 'error' ELSE 1 END AS failed
+FROM tool_calls c JOIN runs r USING (run_id) LEFT JOIN models m USING (model_hash);
+CREATE VIEW failed_calls AS SELECT * FROM calls WHERE failed;
+CREATE VIEW in_doubt_calls AS SELECT * FROM calls WHERE transport = 'in_doubt';
+CREATE VIEW tool_success AS
+SELECT model, tool, count(*) AS calls, coalesce(sum(failed), 0) AS failed, round(1.0 - avg(failed), 3) AS success_rate,
+  sum(transport = 'error') AS error, sum(transport = 'timeout') AS timeout, sum(transport = 'denied') AS denied,
+  sum(transport = 'invalid') AS invalid, sum(transport = 'in_doubt') AS in_doubt,
+  sum(transport = 'not_executed') AS not_executed
+FROM calls GROUP BY model, tool;

@@ -155,6 +155,18 @@ def test_failed_calls_of_each_tool_and_model_are_one_query(store: Store) -> None
     assert failed == [("aaaa2", "sql", "ok"), ("bbbb1", "sql", "timeout"), ("eeee1", "sql", "in_doubt")]
 
 
+def test_a_call_that_is_only_recorded_has_neither_failed_nor_succeeded(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "traces.db")
+    asked = ToolResult(transport=Transport.NOT_EXECUTED, output="")
+    record(store, "aaaa1", header("What is the weather?"), calls=(("get_weather", asked), ("sql", OK), ("sql", TIMEOUT)))
+    record(store, "aaaa2", header("And there?"), calls=(("get_weather", asked), ("get_weather", TIMEOUT)))
+    with store.reading() as db:
+        found = db.execute("SELECT tool, calls, failed, success_rate, not_executed FROM tool_success ORDER BY tool")
+        assert [tuple(row) for row in found] == [("get_weather", 3, 1, 0.0, 2), ("sql", 2, 1, 0.5, 0)]
+        assert {row["tool"] for row in db.execute("SELECT tool FROM failed_calls")} == {"get_weather", "sql"}
+    store.close()
+
+
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Iterator[int]]]:
     opened = Store.open(tmp_path_factory.mktemp("labels") / "traces.db")

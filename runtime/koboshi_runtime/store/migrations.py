@@ -325,7 +325,35 @@ def m012_forks(db: Database) -> None:
     db.execute(_FORKS)
 
 
-SCHEMA_VERSION = 12
+_RECORDED_ONLY = """
+DROP VIEW tool_success;
+DROP VIEW failed_calls;
+DROP VIEW in_doubt_calls;
+DROP VIEW calls;
+CREATE VIEW calls AS
+SELECT c.run_id, c.step_index, c.call_index, coalesce(m.name, r.model_hash) AS model, r.purpose, c.tool, c.arguments,
+  coalesce(c.transport, 'in_doubt') AS transport, c.tool_verdict, c.output, c.seconds, c.intent_at, c.result_at,
+  c.tool_version, c.effect, c.idempotency_key,
+  CASE c.transport WHEN 'not_executed' THEN NULL WHEN 'ok' THEN c.tool_verdict IS 'error' ELSE 1 END AS failed
+FROM tool_calls c JOIN runs r USING (run_id) LEFT JOIN models m USING (model_hash);
+CREATE VIEW failed_calls AS SELECT * FROM calls WHERE failed;
+CREATE VIEW in_doubt_calls AS SELECT * FROM calls WHERE transport = 'in_doubt';
+CREATE VIEW tool_success AS
+SELECT model, tool, count(*) AS calls, coalesce(sum(failed), 0) AS failed, round(1.0 - avg(failed), 3) AS success_rate,
+  sum(transport = 'error') AS error, sum(transport = 'timeout') AS timeout, sum(transport = 'denied') AS denied,
+  sum(transport = 'invalid') AS invalid, sum(transport = 'in_doubt') AS in_doubt,
+  sum(transport = 'not_executed') AS not_executed
+FROM calls GROUP BY model, tool;
+"""
+
+
+@migrations()
+def m013_recorded_only(db: Database) -> None:
+    """Count a call that is only recorded, never made, neither as failed nor in a tool's success rate."""
+    _run_script(db, _RECORDED_ONLY)
+
+
+SCHEMA_VERSION = 13
 """The number of migrations: what `PRAGMA user_version` says of a file that this koboshi wrote."""
 
 
