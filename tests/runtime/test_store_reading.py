@@ -158,7 +158,7 @@ def test_failed_calls_of_each_tool_and_model_are_one_query(store: Store) -> None
 def test_a_call_that_is_only_recorded_has_neither_failed_nor_succeeded(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "traces.db")
     asked = ToolResult(transport=Transport.NOT_EXECUTED, output="")
-    record(store, "aaaa1", header("What is the weather?"), calls=(("get_weather", asked), ("sql", OK), ("sql", TIMEOUT)))
+    record(store, "aaaa1", header("Is it warm?"), calls=(("get_weather", asked), ("sql", OK), ("sql", TIMEOUT)))
     record(store, "aaaa2", header("And there?"), calls=(("get_weather", asked), ("get_weather", TIMEOUT)))
     with store.reading() as db:
         found = db.execute("SELECT tool, calls, failed, success_rate, not_executed FROM tool_success ORDER BY tool")

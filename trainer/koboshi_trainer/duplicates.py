@@ -74,7 +74,7 @@ def keep(examples: Iterable[Example], caps: Caps, *, seed: int) -> Kept:
 
 
 def order_key(seed: int, example: Example) -> tuple[str, str]:
-    """Return a sort key that looks random and is the same everywhere: by task and replies, then, of equal ones, by run."""
+    """Return a sort key that looks random and is the same everywhere: by task and replies, of equal ones by run."""
     said = canonical_json([seed, example.task_hash, example.learnt_ids])
     return hashlib.sha256(said.encode()).hexdigest(), example.run_id
 

@@ -42,7 +42,7 @@ class Guide(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Logits of one decode, `(rows, vocabulary)`; each row's likeliest token and log of its partition sum, `(rows,)`."""
+    """Logits of one decode, `(rows, vocabulary)`; of each row the likeliest token and the log of its partition sum."""
 
     logits: NDArray[np.float32]
     likeliest: NDArray[np.int64]
