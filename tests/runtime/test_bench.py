@@ -26,9 +26,15 @@ from koboshi_tools import ToolSpec
 
 
 def result(side: str, wall_s: float, *, runs: int = 10, successes: int = 5, tokens: int = 100) -> SideResult:
-    replies = {"reply_s": wall_s if side == "raw" else 0.9 * wall_s}
-    counts = {"runs": runs, "successes": successes, "tokens": tokens, "written": 2 * tokens}
-    return SideResult(side=side, wall_s=wall_s, **replies, **counts)
+    return SideResult(
+        side=side,
+        wall_s=wall_s,
+        runs=runs,
+        successes=successes,
+        tokens=tokens,
+        reply_s=wall_s if side == "raw" else 0.9 * wall_s,
+        written=2 * tokens,
+    )
 
 
 def pair(ours_s: float, raw_s: float, plain_s: float) -> dict[str, SideResult]:

@@ -60,11 +60,11 @@ class Rows(NamedTuple):
 
     def part(self, start: int, stop: int) -> "Rows":
         """Return the rows of one sequence."""
-        return Rows(*(values[start:stop] for values in self))
+        return Rows(self.logits[start:stop], self.likeliest[start:stop], self.log_sum[start:stop])
 
     def copied(self) -> "Rows":
         """Return rows of their own memory: those of a decode are overwritten by the next one."""
-        return Rows(*(values.copy() for values in self))
+        return Rows(self.logits.copy(), self.likeliest.copy(), self.log_sum.copy())
 
     def raw_logprob(self, row: int, token: int) -> float:
         """Return log p(token) of one row at T = 1."""
