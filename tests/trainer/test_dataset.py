@@ -54,6 +54,16 @@ def test_run_that_must_not_teach_is_left_out_with_its_reason(tmp_path: Path, run
     assert found.manifest.counts.excluded == {reason: 1}
 
 
+def test_examples_stand_in_the_order_of_what_they_say_whatever_their_runs_are_called(tmp_path: Path) -> None:
+    runs = [good(number) for number in range(12)]
+    renamed = [run.model_copy(update={"run_id": f"other-{n}"}) for n, run in enumerate(reversed(runs))]
+    first, second = (build(tmp_path / name, made) for name, made in (("one", runs), ("two", renamed)))
+    said = [[example.task_hash for example in found.train] for found in (first, second)]
+    assert said[0] == said[1]
+    assert len(set(said[0])) == 12
+    assert first.manifest.run_ids != tuple(run.run_id for run in runs)
+
+
 def test_task_that_was_ever_evaluated_is_dropped_however_it_is_spelt(tmp_path: Path) -> None:
     found = build(tmp_path, [good(), trajectory("x", "Two  TIMES three")], evaluated={prompt_hash("two times three")})
     assert found.manifest.counts.excluded == {"evaluated": 1}

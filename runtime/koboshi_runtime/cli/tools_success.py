@@ -5,7 +5,10 @@ import click
 from ..text import plain
 from .context import echo_json, open_home, table
 
-_COLUMNS = ("tool", "version", "model", "calls", "went well", "denied", "invalid", "runs judged", "runs succeeded")
+_COLUMNS = (
+    *("tool", "version", "model", "calls", "went well", "denied", "invalid"),
+    *("recorded only", "runs judged", "runs succeeded"),
+)
 
 
 @click.command("success")
@@ -27,7 +30,7 @@ def success_command(newest: int | None, as_json: bool) -> None:
         return
     cells = [
         (plain(row.tool), plain(row.version or "-"), plain(row.model), *map(str, (row.calls, row.fine, row.denied)))
-        + tuple(map(str, (row.invalid, row.judged, row.succeeded)))
+        + tuple(map(str, (row.invalid, row.not_executed, row.judged, row.succeeded)))
         for row in rows
     ]
     table(_COLUMNS, cells)

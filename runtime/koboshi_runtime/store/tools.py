@@ -11,7 +11,8 @@ _SINCE = "(SELECT coalesce(max(call_id) - :newest, 0) FROM tool_calls)"
 _TOOLS = f"""
 SELECT tool, tool_version, model, count(*) AS calls, sum(transport IS 'ok' AND tool_verdict IS NOT 'error') AS fine,
   sum(transport IS 'denied') AS denied, sum(transport IS 'invalid') AS invalid, sum(transport IS 'timeout') AS timeout,
-  sum(transport IS NULL) AS in_doubt, avg(seconds) AS seconds, max(effect) AS effect, max(intent_at) AS last_at,
+  sum(transport IS NULL) AS in_doubt, sum(transport IS 'not_executed') AS not_executed,
+  avg(seconds) AS seconds, max(effect) AS effect, max(intent_at) AS last_at,
   count(DISTINCT CASE WHEN label IN ('success', 'failure') THEN id END) AS judged,
   count(DISTINCT CASE WHEN label = 'success' THEN id END) AS succeeded
 FROM (
@@ -26,8 +27,9 @@ FROM (
 class ToolRow(Frozen):
     """One tool in one version as one model used it.
 
-    `fine` counts calls that were carried out and that the tool itself did not call an error; `judged` and `succeeded`
-    are runs. `seconds` is the mean of a call.
+    `fine` counts calls that were carried out and that the tool itself did not call an error; `not_executed` those that
+    are only recorded and cannot have gone well or wrong. `judged` and `succeeded` are runs. `seconds` is the mean of a
+    call.
     """
 
     tool: str
@@ -40,10 +42,16 @@ class ToolRow(Frozen):
     invalid: int
     timeout: int
     in_doubt: int
+    not_executed: int
     seconds: float | None
     judged: int
     succeeded: int
     last_at: str
+
+    @property
+    def attempted(self) -> int:
+        """How many calls could go well."""
+        return self.calls - self.not_executed
 
 
 def tool_rows(db: sqlite3.Connection, newest: int | None = None) -> list[ToolRow]:

@@ -59,7 +59,7 @@ class ToolsView(Listing[ToolRow]):
             line(row.version or "-", 7, styles.quiet),
             line(row.model, rows.width_of("model")),
             Text(f"{row.calls:>7,}"),
-            _share(row.fine, row.calls),
+            _share(row.fine, row.attempted),
             _share(row.succeeded, row.judged),
             Text(f"{row.denied:>6,}", styles.warn if row.denied else styles.quiet),
             Text(f"{row.invalid:>7,}", styles.warn if row.invalid else styles.quiet),
@@ -77,12 +77,13 @@ class ToolsView(Listing[ToolRow]):
             "invalid": row.invalid,
             "timed out": row.timeout,
             "in doubt": row.in_doubt,
+            "recorded only": row.not_executed,
             "mean time": "-" if row.seconds is None else f"{row.seconds:.3f} s",
             "runs judged": row.judged,
             "succeeded": row.succeeded,
         }
         for name, value in counted.items():
-            shown.append(f"{name:>11}  ", styles.quiet).append(
+            shown.append(f"{name:>13}  ", styles.quiet).append(
                 f"{value:,}\n" if isinstance(value, int) else f"{value}\n"
             )
         return shown.append("\n").append_text(self._siblings(row))
