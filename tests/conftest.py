@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -64,22 +63,18 @@ def gemma3_gguf() -> Path:
     return path
 
 
-def _running(config: pytest.Config) -> Path:
-    return config.rootpath / ".pytest_cache" / "running"
+def pytest_configure() -> None:
+    """Give each of several workers processors of its own: the threads of one never wait for those of another."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker and hasattr(os, "sched_setaffinity"):
+        usable, number = sorted(os.sched_getaffinity(0)), int(worker.removeprefix("gw"))
+        os.sched_setaffinity(0, usable[number::workers] or usable)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Keep the name of the test that runs in a file, for `make test` to tell when the process dies in it."""
-    path = _running(item.config)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(item.nodeid, encoding="utf-8")
-    return (yield)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Forget the name: whatever ended the session was told by pytest itself."""
-    _running(session.config).unlink(missing_ok=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that no worker begins a long one when the others have ended."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
