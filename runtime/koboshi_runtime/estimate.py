@@ -18,10 +18,10 @@ from .workermodel import WorkerSettings
 _CELL_BYTES = 2
 _LOGIT_BYTES = 4
 
-# Of a training process: libraries and optimizer state, and what a position keeps for the gradient, measured on
+# Of a training process: libraries, optimizer state and logits, and what a position keeps for the gradient, measured on
 # SmolLM2-135M at rank 32, whose layers times width are `_MEASURED_WIDTH`. Checkpointing keeps about a tenth of it.
-_PROCESS_BYTES = 0.35e9
-_POSITION_BYTES, _MEASURED_WIDTH, _CHECKPOINTED = 1.4e6, 30 * 576, 0.1
+_PROCESS_BYTES = 1.0e9
+_POSITION_BYTES, _MEASURED_WIDTH, _CHECKPOINTED = 0.65e6, 30 * 576, 0.1
 _FOUR_BIT_BYTES = 4.5 / 8
 
 # Bytes of a night's files for each weight: F16 master 2, F16 candidate 2, Q8_0 release 1.06, adapter and checkpoints.

@@ -49,6 +49,12 @@ def test_row_longer_than_the_budget_stands_alone() -> None:
     ]
 
 
+def test_a_short_row_fills_the_room_that_a_part_has_left() -> None:
+    rows = [row(1, length=12), row(2, length=11), row(3, length=9), row(4, length=5), row(5, length=4)]
+    parts = micro_batches(rows, max_tokens=20)
+    assert [[len(one.ids) for one in micro.rows] for micro in parts] == [[12, 5], [11, 4], [9]]
+
+
 def test_plan_depends_on_seed_and_epoch_alone() -> None:
     assert ids(plan()) == ids(plan())
     assert ids(plan()) != ids(plan(seed=2))

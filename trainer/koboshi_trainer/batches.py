@@ -1,8 +1,8 @@
 """Which rows go into which optimizer step, and how they lie together.
 
 The plan of an epoch is a pure function of the rows, the settings and a seed, so that a resumed fit goes on exactly
-where it stopped. Within an optimizer step rows that share a prefix go together, longest first, into micro-batches: the
-prefix once, then each row's own ids, with no padding between them.
+where it stopped. Within an optimizer step rows that share a prefix go together, longest first and each where there is
+room left, into micro-batches: the prefix once, then each row's own ids, with no padding between them.
 """
 
 import hashlib
@@ -94,16 +94,17 @@ def _length(rows: Sequence[TokenRow]) -> int:
 
 
 def _parts(units: Sequence[list[TokenRow]], *, room: int) -> list[list[TokenRow]]:
-    """Lay out units that stay together, at most `room` positions in a part."""
+    """Lay units that stay together into the first part with room for them, at most `room` positions in a part."""
     parts: list[list[TokenRow]] = []
-    used = 0
+    left: list[int] = []
     for together in units:
         length = _length(together)
-        if not parts or used + length > room:
+        found = next((number for number, free in enumerate(left) if length <= free), len(parts))
+        if found == len(parts):
             parts.append([])
-            used = 0
-        parts[-1].extend(together)
-        used += length
+            left.append(room)
+        parts[found].extend(together)
+        left[found] -= length
     return parts
 
 

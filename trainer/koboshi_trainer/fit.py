@@ -27,6 +27,7 @@ from .batches import OptimizerBatch, micro_batches
 from .checkpoints import Progress, load_checkpoint, save_checkpoint
 from .devices import device_of, faster_dtype, on
 from .fit_values import FitProgress, FitReport, FitSettings, OnProgress
+from .lean import lean
 from .loss import learnt_loss, targets_of
 from .objectives import Objective, objective_of
 from .rows import TokenRow
@@ -102,7 +103,8 @@ def _adapted(model: Any, settings: FitSettings, team: Team) -> Iterator[lora.Ada
         attention = use_shared_prefix(model)
         adapter = lora.attach(model, r=settings.r, alpha=settings.alpha, seed=settings.seed)
         try:
-            yield adapter
+            with lean(model):
+                yield adapter
         finally:
             lora.detach(model, adapter)
             set_attention(model, attention)

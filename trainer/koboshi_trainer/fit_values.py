@@ -28,8 +28,8 @@ class FitSettings(Frozen):
 
     A fit that is bounded by `epochs` goes on to `least_steps` optimizer steps, at most for twice as many epochs.
     `dtype` auto takes whichever of bf16 and fp32 multiplies faster, `device` auto the first CUDA device if there is
-    one, else the processor. `micro_tokens` bounds the positions computed together, and so the memory: about 1.4 GB for
-    each 1,000 of a 135M model; `checkpointing` keeps only each layer's input and computes the rest again for the
+    one, else the processor. `micro_tokens` bounds the positions computed together, and so the memory: about 0.65 GB
+    for each 1,000 of a 135M model; `checkpointing` keeps only each layer's input and computes the rest again for the
     gradient, and `four_bit` holds the frozen weights in NF4. `processes` share each optimizer batch, on CUDA a device
     for each; on processors that gains nothing. `contrast` is the weight of the loss that tells a run's condition from
     the run, beside the cross-entropy of the learnt ids, which for failures is multiplied by `failure_likelihood`; it

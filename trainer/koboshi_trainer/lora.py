@@ -32,13 +32,31 @@ _PEFT_PREFIX = "base_model.model."
 Base: TypeAlias = nn.Linear | FourBitLinear
 
 
+def lora_product(x: Tensor, base: Base, a: Tensor, b: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Return the layer's (tokens, out) for x (tokens, in) with its update, and x A' (tokens, r)."""
+    low = x @ a.to(x.dtype).T
+    out = linear(x, _weight(base, x.dtype), base.bias)
+    return out.addmm_(low, b.to(x.dtype).T, alpha=scale), low
+
+
+def lora_gradients(
+    grad: Tensor, x: Tensor, low: Tensor, base: Base, a: Tensor, b: Tensor, scale: float, *, of_x: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x (unless `of_x` is False: then `grad` itself), A and B, from that of `lora_product`."""
+    a, b = a.to(x.dtype), b.to(x.dtype)
+    grad_low = (grad @ b).mul_(scale)
+    grad_a = (grad_low.T @ x).float()
+    grad_b = (grad.T @ low).float().mul_(scale)
+    if not of_x:
+        return grad, grad_a, grad_b
+    return (grad @ _weight(base, x.dtype)).addmm_(grad_low, a), grad_a, grad_b
+
+
 class _LowRank(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, base: Base, a: Tensor, b: Tensor, scale: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        a, b = a.to(x.dtype), b.to(x.dtype)
-        low = flat @ a.T
-        out = linear(flat, _weight(base, x.dtype), base.bias).addmm_(low, b.T, alpha=scale)
+        out, low = lora_product(flat, base, a, b, scale)
         ctx.save_for_backward(flat, a, b, low)
         ctx.base, ctx.scale = base, scale
         return out.view(*x.shape[:-1], base.out_features)
@@ -47,15 +65,9 @@ class _LowRank(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         flat, a, b, low = ctx.saved_tensors
         (grad,) = grads
-        grad_flat = grad.reshape(-1, grad.shape[-1])
-        grad_low = (grad_flat @ b).mul_(ctx.scale)
-        grad_a = (grad_low.T @ flat).float()
-        grad_b = (grad_flat.T @ low).float().mul_(ctx.scale)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = (grad_flat @ _weight(ctx.base, flat.dtype)).addmm_(grad_low, a)
-            grad_x = grad_x.view(*grad.shape[:-1], ctx.base.in_features)
-        return grad_x, None, grad_a, grad_b, None
+        wanted, flat_grad = ctx.needs_input_grad[0], grad.reshape(-1, grad.shape[-1])
+        grad_x, grad_a, grad_b = lora_gradients(flat_grad, flat, low, ctx.base, a, b, ctx.scale, of_x=wanted)
+        return grad_x.view(*grad.shape[:-1], ctx.base.in_features) if wanted else None, None, grad_a, grad_b, None
 
 
 def _weight(base: Base, dtype: torch.dtype) -> Tensor:

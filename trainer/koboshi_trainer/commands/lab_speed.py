@@ -8,7 +8,7 @@ from koboshi_runtime.cli.context import echo_json, load_config_here, open_home, 
 
 from .lab_options import data_option, open_lab
 
-_VARIANTS = ((16, True, "nll"), (16, True, "chunked_nll"), (4, True, "nll"), (16, False, "nll"))
+_VARIANTS = ((1, True, "nll"), (2, True, "nll"), (4, True, "nll"), (4, True, "chunked_nll"))
 
 
 @click.command()
