@@ -24,13 +24,13 @@ _NORMS = frozenset(f"{family}RMSNorm" for family in _FAMILIES)
 @contextmanager
 def lean(model: nn.Module) -> Iterator[None]:
     """Let the layers of `model`, its adapter attached, keep less for as long as the context lasts."""
-    changed = [module for module in model.modules() if _forward_of(module) is not None]
-    for module in changed:
-        module.forward = _forward_of(module)
+    forwards = {module: forward for module in model.modules() if (forward := _forward_of(module)) is not None}
+    for module, forward in forwards.items():
+        module.forward = forward
     try:
         yield
     finally:
-        for module in changed:
+        for module in forwards:
             del module.forward
 
 
