@@ -18,10 +18,11 @@ from .workermodel import WorkerSettings
 _CELL_BYTES = 2
 _LOGIT_BYTES = 4
 
-# Of a training process: libraries, optimizer state and logits, and what a position keeps for the gradient, measured on
-# SmolLM2-135M at rank 32, whose layers times width are `_MEASURED_WIDTH`. Checkpointing keeps about a tenth of it.
-_PROCESS_BYTES = 1.0e9
-_POSITION_BYTES, _MEASURED_WIDTH, _CHECKPOINTED = 0.65e6, 30 * 576, 0.1
+# Of a training process: its libraries; then what grows with a model, measured on SmolLM2-135M at rank 32, whose layers
+# times width are `_MEASURED_WIDTH`: optimizer state, logits and what is computed on the way, and what each position
+# keeps for the gradient. Checkpointing keeps about a tenth of that.
+_PROCESS_BYTES = 0.35e9
+_FIT_BYTES, _POSITION_BYTES, _MEASURED_WIDTH, _CHECKPOINTED = 0.65e9, 0.65e6, 30 * 576, 0.1
 _FOUR_BIT_BYTES = 4.5 / 8
 
 # Bytes of a night's files for each weight: F16 master 2, F16 candidate 2, Q8_0 release 1.06, adapter and checkpoints.
@@ -63,8 +64,8 @@ def training_bytes(facts: GgufFacts, weights: float, settings: TrainSettings) ->
     body = _FOUR_BIT_BYTES if settings.four_bit else 2.0
     kept = _CHECKPOINTED if settings.checkpointing else 1.0
     width = facts.block_count * facts.embedding_length / _MEASURED_WIDTH
-    positions = settings.micro_tokens * _POSITION_BYTES * width * kept
-    return settings.processes * (2 * embedding + body * (weights - embedding) + positions + _PROCESS_BYTES)
+    fitting = (_FIT_BYTES + settings.micro_tokens * _POSITION_BYTES * kept) * width
+    return settings.processes * (2 * embedding + body * (weights - embedding) + fitting + _PROCESS_BYTES)
 
 
 def weights_of(facts: GgufFacts, file_bytes: int) -> float:

@@ -68,7 +68,7 @@ def test_a_night_that_has_no_room_fails_before_it_begins_and_names_both_sides(
     monkeypatch.setattr("koboshi_runtime.estimate.available_bytes", lambda: 100_000_000)
     morning = run_night(workshop, PLAN)
     assert morning.kind is Kind.FAILED
-    assert "memory for a night: 0.37 GB needed, 0.1 GB there" in morning.reasons[0]
+    assert "memory for a night: 0.36 GB needed, 0.1 GB there" in morning.reasons[0]
     assert workshop.store.jobs(JOB)[0].status is JobStatus.FAILED
     assert not any((workshop.home.runs / "nights").iterdir())
 
