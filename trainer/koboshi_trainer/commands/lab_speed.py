@@ -8,7 +8,7 @@ from koboshi_runtime.cli.context import echo_json, load_config_here, open_home, 
 
 from .lab_options import data_option, open_lab
 
-_VARIANTS = ((1, True, "nll"), (2, True, "nll"), (4, True, "nll"), (4, True, "chunked_nll"))
+_VARIANTS = ((1, "nll"), (2, "nll"), (4, "nll"), (4, "chunked_nll"))
 
 
 @click.command()
@@ -40,9 +40,9 @@ def speed(file: Path, data: dict[str, Path], count: int, beside: bool, work: Pat
         master = recipe.place.master()
         progress(f"{len(rows)} rows, {threads} threads: koboshi")
         sides = [measure_side("koboshi", master, rows, SpeedSettings(threads=threads))]
-        for micro_rows, by_length, loss_type in _VARIANTS if beside else ():
+        for micro_rows, loss_type in _VARIANTS if beside else ():
             progress(f"trl, {micro_rows} rows at once, {loss_type}")
-            variant = SpeedSettings(threads=threads, micro_rows=micro_rows, by_length=by_length, loss_type=loss_type)
+            variant = SpeedSettings(threads=threads, micro_rows=micro_rows, loss_type=loss_type)
             sides.append(measure_side("trl", master, rows, variant))
         allowed = attainable(load_model(master), rows, r=SpeedSettings().r)
     if as_json:

@@ -63,10 +63,9 @@ def _trl(master: Path, rows: list[TokenRow], settings: SpeedSettings, folder: Pa
     # TRL draws its batches by its own order; their rows and tokens are those of one epoch all the same.
     seconds, losses = train(model, [_as_lists(row) for row in rows], settings, folder)
     tokens = sum(len(row.prefix_ids) + len(row.ids) for row in rows)
-    order = "by length" if settings.by_length else "drawn"
     return SideSpeed(
         side="trl",
-        variant=f"{settings.micro_rows} rows at once, {order}, {settings.loss_type}",
+        variant=f"{settings.micro_rows} rows at once, {settings.loss_type}",
         tokens=tokens,
         learnt_tokens=sum(row.learnt for row in rows),
         computed_tokens=None,

@@ -39,14 +39,13 @@ _REPEATS = 5
 
 @dataclass(frozen=True, slots=True)
 class SpeedSettings:
-    """What both sides are given; `micro_rows` is TRL's rows a device step, `by_length` sorts its batches."""
+    """What both sides are given; `micro_rows` is TRL's rows a device step."""
 
     r: int = 32
     alpha: float = 64.0
     learning_rate: float = 3e-4
     batch_rows: int = 16
     micro_rows: int = 16
-    by_length: bool = True
     loss_type: str = "nll"
     threads: int = 2
 

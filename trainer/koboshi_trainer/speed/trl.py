@@ -16,24 +16,32 @@ def train(
     try:
         from datasets import Dataset
         from peft import LoraConfig
-        from transformers import TrainerCallback
-        from trl import SFTConfig, SFTTrainer
+        from trl import SFTTrainer
     except ImportError as error:
         raise KoboshiError(f"TRL is not installed: {error}", hint="pip install 'koboshi[rivals]'") from error
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        """Times the steps alone: what the trainer prepares and saves around them is not counted."""
+    lora = LoraConfig(r=settings.r, lora_alpha=settings.alpha, target_modules="all-linear", lora_dropout=0.0)
+    clock = _clock()
+    trainer = SFTTrainer(
+        model=model,
+        args=_config(settings, folder),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=_tokenizer(model.config.vocab_size),
+        peft_config=lora,
+        callbacks=[clock],
+    )
+    # One step first, as our side takes one: what is prepared once for a shape is not measured.
+    trainer.args.max_steps = 1
+    trainer.train()
+    trainer.args.max_steps, clock.began = -1, 0.0
+    trainer.train()
+    return clock.seconds, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
-        seconds = 0.0
-        began = 0.0
 
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = self.began or time.perf_counter()
+def _config(settings: SpeedSettings, folder: Path) -> Any:
+    from trl import SFTConfig
 
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.seconds = time.perf_counter() - self.began
-
-    config = SFTConfig(
+    return SFTConfig(
         output_dir=str(folder),
         per_device_train_batch_size=settings.micro_rows,
         gradient_accumulation_steps=max(1, settings.batch_rows // settings.micro_rows),
@@ -47,7 +55,7 @@ def train(
         max_length=None,
         packing=False,
         loss_type=settings.loss_type,
-        train_sampling_strategy="group_by_length" if settings.by_length else "random",
+        train_sampling_strategy="group_by_length",
         logging_steps=1,
         save_strategy="no",
         report_to="none",
@@ -55,22 +63,23 @@ def train(
         disable_tqdm=True,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    lora = LoraConfig(r=settings.r, lora_alpha=settings.alpha, target_modules="all-linear", lora_dropout=0.0)
-    clock = Clock()
-    trainer = SFTTrainer(
-        model=model,
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=_tokenizer(model.config.vocab_size),
-        peft_config=lora,
-        callbacks=[clock],
-    )
-    # One step first, as our side takes one: what is prepared once for a shape is not measured.
-    trainer.args.max_steps = 1
-    trainer.train()
-    trainer.args.max_steps, clock.began = -1, 0.0
-    trainer.train()
-    return clock.seconds, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _clock() -> Any:
+    """Return a callback that times the steps alone: what the trainer prepares and saves around them is not counted."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        seconds = 0.0
+        began = 0.0
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.began = self.began or time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.seconds = time.perf_counter() - self.began
+
+    return Clock()
 
 
 def _tokenizer(size: int) -> Any:
