@@ -69,6 +69,7 @@ class _GatedDown(torch.autograd.Function):
             activated = ctx.activation(gate)
         x = (activated.detach() * up).flatten(0, -2)
         grad_x, grad_a, grad_b = lora_gradients(grad.flatten(0, -2), x, low, ctx.base, a, b, ctx.scale)
+        assert grad_x is not None
         grad_x = grad_x.view_as(gate)
         (grad_gate,) = torch.autograd.grad(activated, gate, grad_x * up)
         return grad_gate, grad_x.mul_(activated.detach()), None, None, grad_a, grad_b

@@ -41,15 +41,14 @@ def lora_product(x: Tensor, base: Base, a: Tensor, b: Tensor, scale: float) -> t
 
 def lora_gradients(
     grad: Tensor, x: Tensor, low: Tensor, base: Base, a: Tensor, b: Tensor, scale: float, *, of_x: bool = True
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of x (unless `of_x` is False: then `grad` itself), A and B, from that of `lora_product`."""
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Return the gradients of x (None unless `of_x`), A and B, from that of what `lora_product` gives."""
     a, b = a.to(x.dtype), b.to(x.dtype)
     grad_low = (grad @ b).mul_(scale)
     grad_a = (grad_low.T @ x).float()
     grad_b = (grad.T @ low).float().mul_(scale)
-    if not of_x:
-        return grad, grad_a, grad_b
-    return (grad @ _weight(base, x.dtype)).addmm_(grad_low, a), grad_a, grad_b
+    grad_x = (grad @ _weight(base, x.dtype)).addmm_(grad_low, a) if of_x else None
+    return grad_x, grad_a, grad_b
 
 
 class _LowRank(torch.autograd.Function):
@@ -65,9 +64,12 @@ class _LowRank(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         flat, a, b, low = ctx.saved_tensors
         (grad,) = grads
-        wanted, flat_grad = ctx.needs_input_grad[0], grad.reshape(-1, grad.shape[-1])
-        grad_x, grad_a, grad_b = lora_gradients(flat_grad, flat, low, ctx.base, a, b, ctx.scale, of_x=wanted)
-        return grad_x.view(*grad.shape[:-1], ctx.base.in_features) if wanted else None, None, grad_a, grad_b, None
+        grad_x, grad_a, grad_b = lora_gradients(
+            grad.reshape(-1, grad.shape[-1]), flat, low, ctx.base, a, b, ctx.scale, of_x=ctx.needs_input_grad[0]
+        )
+        if grad_x is not None:
+            grad_x = grad_x.view(*grad.shape[:-1], ctx.base.in_features)
+        return grad_x, None, grad_a, grad_b, None
 
 
 def _weight(base: Base, dtype: torch.dtype) -> Tensor:
