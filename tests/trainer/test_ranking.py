@@ -15,7 +15,7 @@ from koboshi_trainer.fit import fit
 from koboshi_trainer.fit_values import FitSettings
 from koboshi_trainer.guards import measure_guards
 from koboshi_trainer.methods import Assignment, Method, assign, loss_of
-from koboshi_trainer.ranking import ranked
+from koboshi_trainer.ranking import Ranking
 from koboshi_trainer.rows import TokenRow
 
 
@@ -31,9 +31,12 @@ def own(number: int, condition: str, task: str, *, weight: float = 1.0, length: 
     return replace(row, twin=replace(row, ids=(*row.ids[:-1], 60), condition=other))
 
 
-def _written_out(sums: torch.Tensor, micro: MicroBatch, pairs: list[tuple[int, int, float]]) -> torch.Tensor:
-    terms = [-micro.rows[b].weight * share * torch.nn.functional.logsigmoid(sums[b] - sums[g]) for g, b, share in pairs]
-    return torch.stack(terms).sum()
+def _written_out(
+    sums: torch.Tensor, start: torch.Tensor, micro: MicroBatch, pairs: list[tuple[int, int, float]]
+) -> torch.Tensor:
+    gains = -sums - start
+    losses = ((b, share * torch.nn.functional.softplus(gains[b] - gains[g])) for g, b, share in pairs)
+    return torch.stack([micro.rows[b].weight * loss for b, loss in losses]).sum()
 
 
 def test_every_failed_run_is_held_against_each_success_of_its_task() -> None:
@@ -50,14 +53,31 @@ def test_every_failed_run_is_held_against_each_success_of_its_task() -> None:
     bad = at[3][1]
     torch.manual_seed(0)
     sums = (torch.rand(len(micro.rows), dtype=torch.float64) * 3).requires_grad_()
+    start = -torch.rand(len(micro.rows), dtype=torch.float64) * 3
     pairs = [(at[1][0], bad, 0.5), (at[2][0], bad, 0.5)]
-    wanted = 3.0 * _written_out(sums, micro, pairs)
+    wanted = 3.0 * _written_out(sums, start, micro, pairs)
     (derivatives,) = torch.autograd.grad(wanted, sums)
-    values, slopes = ranked(micro, sums.detach(), 3.0)
+    ranking = Ranking(3.0, dict(zip(micro.rows, start.tolist(), strict=True)))
+    values, slopes = ranking.of(micro, sums.detach())
     weights = torch.tensor([row.weight for row in micro.rows], dtype=torch.float64)
     assert float((values * weights).sum()) == pytest.approx(float(wanted.detach()))
     assert torch.allclose(slopes * weights, derivatives)
     assert float(derivatives.sum()) == pytest.approx(0)
+
+
+def test_a_ranking_starts_from_what_the_model_says_without_its_adapter() -> None:
+    base = model()
+    adapter = lora.attach(base, r=4, alpha=8.0, seed=0)
+    some = [own(1, "success", "a"), own(2, "failure", "a", length=7), own(3, "failure", "b")]
+    plan = [tuple(micro_batches(some, max_tokens=500))]
+    ranking = Ranking.begun(base, adapter, plan, 1.0, max_tokens=500)
+    assert set(ranking.start) == {some[0], some[1].twin}
+    for row, found in ranking.start.items():
+        ids = torch.tensor([[*row.prefix_ids, *row.ids]])
+        with adapter.off(), torch.no_grad():
+            logs = base(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+        assert found == pytest.approx(float(logs[torch.tensor([False, *row.learn])[1:]].sum()), abs=1e-3)
+    lora.detach(base, adapter)
 
 
 def test_model_prefers_the_good_run_by_it(tmp_path: Path) -> None:

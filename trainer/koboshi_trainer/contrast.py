@@ -25,7 +25,7 @@ from koboshi_tools import UsageError
 
 from .batches import MicroBatch, OptimizerBatch
 from .loss import learnt_loss, row_sums, targets_of, weighed_later
-from .ranking import ranked
+from .ranking import Ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,16 @@ def tell(own: Tensor, other: Tensor, weight: float, likelihood: Tensor) -> Told:
 class Contrast:
     """The objective of a fit whose rows have twins; a row without one is learnt by its likelihood alone.
 
-    `failure_likelihood` is the weight of the likelihood of a row under any condition but success, `ranking` that of
-    telling good runs from bad ones of the same task (`ranking.py`). Raises UsageError if no row of the plan has a twin.
+    `failure_likelihood` is the weight of the likelihood of a row under any condition but success, `ranking` what tells
+    good runs from bad ones of the same task beside it. Raises UsageError if no row of the plan has a twin.
     """
 
     def __init__(
-        self, plan: Sequence[OptimizerBatch], weight: float, failure_likelihood: float = 1.0, ranking: float = 0.0
+        self,
+        plan: Sequence[OptimizerBatch],
+        weight: float,
+        failure_likelihood: float = 1.0,
+        ranking: Ranking | None = None,
     ) -> None:
         if all(row.twin is None for batch in plan for micro in batch for row in micro.rows):
             raise UsageError(
@@ -79,8 +83,8 @@ class Contrast:
         slopes[paired], slopes[twin] = told.row_slopes, told.twin_slopes
         values = sums.clone()
         values[paired], values[twin] = told.losses, 0.0
-        if self._ranking:
-            more, steeper = ranked(micro, sums, self._ranking)
+        if self._ranking is not None:
+            more, steeper = self._ranking.of(micro, sums)
             values, slopes = values + more, slopes + steeper
         learnt = torch.tensor([row.learnt for row in micro.rows])
         weights[targets.at] = torch.repeat_interleave(slopes, learnt)

@@ -34,7 +34,7 @@ class FitSettings(Frozen):
     for each; on processors that gains nothing. `contrast` is the weight of the loss that tells a run's condition from
     the run, beside the cross-entropy of the learnt ids, which for failures is multiplied by `failure_likelihood`; it
     begins when the part `contrast_from` of the steps is done, and so does `ranking`, the weight of the loss by which a
-    success is to be likelier than a failed run of its task. With `preference` the loss is that instead.
+    success is to gain more likelihood than a failed run of its task. With `preference` the loss is that instead.
     """
 
     r: int = Field(default=32, ge=1)

@@ -11,6 +11,7 @@ from .fit_values import FitSettings
 from .lora import Adapter
 from .loss import learnt_loss, targets_of
 from .preference import Preference
+from .ranking import Ranking
 
 
 class Objective(Protocol):
@@ -41,7 +42,9 @@ class Likelihood:
 def objective_of(model: Any, adapter: Adapter, plan: Sequence[OptimizerBatch], settings: FitSettings) -> Objective:
     """Return the objective that the settings name; `adapter` must not have learnt yet."""
     if settings.contrast:
-        return Contrast(plan, settings.contrast, settings.failure_likelihood, settings.ranking)
+        most = settings.micro_tokens
+        ranking = Ranking.begun(model, adapter, plan, settings.ranking, max_tokens=most) if settings.ranking else None
+        return Contrast(plan, settings.contrast, settings.failure_likelihood, ranking)
     if settings.preference is None:
         return Likelihood()
     return Preference(model, adapter, plan, settings.preference, max_tokens=settings.micro_tokens)

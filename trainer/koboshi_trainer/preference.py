@@ -21,12 +21,12 @@ from torch import Tensor
 
 from koboshi_tools import UsageError
 
-from .batches import MicroBatch, OptimizerBatch, micro_batches
+from .batches import MicroBatch, OptimizerBatch
 from .fit_values import PreferenceSettings
 from .lora import Adapter
 from .loss import Targets, learnt_loss, row_sums, targets_of, weighed_later
 from .rows import TokenRow
-from .shared_prefix import body_hidden
+from .scores import log_probs
 
 GOOD = "success"
 """The label of the rows that are wanted; any other is unwanted."""
@@ -71,7 +71,7 @@ class Preference:
             raise UsageError(f"{settings.kind} needs successes and failures, and all {len(rows)} rows are of one kind")
         self._model, self._adapter, self._settings, self._max_tokens = model, adapter, settings, max_tokens
         with adapter.off():
-            self._start = dict(zip(rows, self._log_probs(rows), strict=True))
+            self._start = dict(zip(rows, log_probs(model, rows, max_tokens=max_tokens), strict=True))
         self._kl = 0.0
 
     def begin(self, batch: OptimizerBatch) -> float:
@@ -94,20 +94,10 @@ class Preference:
 
     def _estimate_kl(self, rows: Sequence[TokenRow]) -> float:
         crossed = [_crossed(row, rows[(at + 1) % len(rows)]) for at, row in enumerate(rows)]
-        now = self._log_probs(crossed)
+        now = log_probs(self._model, crossed, max_tokens=self._max_tokens)
         with self._adapter.off():
-            start = self._log_probs(crossed)
+            start = log_probs(self._model, crossed, max_tokens=self._max_tokens)
         return max(0.0, sum(now) / len(now) - sum(start) / len(start))
-
-    @torch.no_grad()
-    def _log_probs(self, rows: Sequence[TokenRow]) -> list[float]:
-        head = self._model.get_output_embeddings().weight
-        found: dict[int, float] = {}
-        for micro in micro_batches(rows, max_tokens=self._max_tokens):
-            _, losses = learnt_loss(body_hidden(self._model, micro), head, targets_of(micro))
-            sums = (-row_sums(losses, micro)).tolist()
-            found |= {id(row): value for row, value in zip(micro.rows, sums, strict=True)}
-        return [found[id(row)] for row in rows]
 
 
 def _crossed(asked: TokenRow, other: TokenRow) -> TokenRow:
