@@ -125,7 +125,8 @@ class NightlySettings(Frozen):
     the train tasks of the project that are tried `samples` times each at `temperature` before the training; 0 tries
     none. One that none of these solved is tried `retries` times more, at `retry_temperature`; one that all solved is
     tried `hard_negatives` times under the failure condition; of one that had both outcomes a failed run is forked,
-    `forks` times at each place that shows where it was lost. With `--when-idle` a night waits, `wait_h` hours in all,
+    `forks` times at each place that shows where it was lost; of one that failed though a tool had said the answer, such
+    a run is gone on with from there `finishes` times. With `--when-idle` a night waits, `wait_h` hours in all,
     until no terminal was typed into for `idle_minutes` and others use at most `busy_share` of all processors. One that
     would take longer than `longest_h` hours, by the last one, is not begun.
     """
@@ -139,6 +140,7 @@ class NightlySettings(Frozen):
     retry_temperature: float = Field(default=1.0, gt=0)
     hard_negatives: int = Field(default=0, ge=0)
     forks: int = Field(default=0, ge=0)
+    finishes: int = Field(default=0, ge=0)
     idle_minutes: float = Field(default=10.0, ge=0)
     busy_share: float = Field(default=0.3, gt=0, le=1)
     wait_h: float = Field(default=4.0, ge=0)

@@ -15,7 +15,9 @@ from koboshi_runtime.records import OutcomeLabel, Purpose, SegmentKind, Trajecto
 from koboshi_runtime.runner import Runner
 from koboshi_runtime.scripted import ScriptedModel
 from koboshi_runtime.store import Store
+from koboshi_runtime.tasks import Task
 from koboshi_tools import UsageError
+from koboshi_trainer.at_hand import at_hand
 from koboshi_trainer.dataset import Dataset, DatasetSettings, build_dataset, first_bad_steps
 from koboshi_trainer.duplicates import Caps
 from koboshi_trainer.methods import GOOD_STEPS, Assignment, Method, assign
@@ -176,3 +178,47 @@ def test_a_model_without_conditions_is_not_asked_for_failures(tmp_path: Path) ->
     with pytest.raises(UsageError, match="was not trained under conditions"):
         rolled(tmp_path, store, Wavering(conditions=False), hard_negatives=1)
     assert store.runs() == []
+
+
+def told() -> Task:
+    """A task whose answer is what `look` says."""
+    return task("told", checker={"kind": "exact", "answer": "value of a"})
+
+
+class Late(ScriptedModel):
+    """Looks, looks again and says `wrong`; every second time that it has looked once it says what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(self.write)
+        self.seconds = 0
+
+    def write(self, request: GenerateRequest) -> str:
+        """Write a turn."""
+        looked = bytes(token for token in request.prompt_ids if token < 256).decode().count("value of a")
+        if looked != 1:
+            return "wrong" if looked else LOOK
+        self.seconds += 1
+        return LOOK if self.seconds % 2 else "value of a"
+
+
+def test_a_failure_that_had_its_answer_at_hand_is_gone_on_with_from_there(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "traces.db")
+    made: Runner = runner(tmp_path, store, Late(), purpose=Purpose.ROLLOUT, jobs=1)
+    tries = Tries(samples=1, temperature=0.8, finishes=4)
+    runs = [store.trajectory(run_id) for run_id in asyncio.run(roll_out(made, [told(), task("other")], tries))]
+    own, forks = runs[:2], runs[2:]
+    assert [(run.outcome, at_hand(run)) for run in own] == [("failure", 1), ("failure", None)]
+    assert [(run.header.parent_run_id, run.header.forked_at) for run in forks] == [(own[0].run_id, 1)] * 4
+    assert Counter(run.outcome for run in forks) == {"success": 2, "failure": 2}
+    assert asyncio.run(roll_out(made, [told(), task("other")], tries)) == [run.run_id for run in runs]
+
+
+def test_runs_are_kept_before_their_forks(tmp_path: Path) -> None:
+    bad = failed()
+    runs = [fork(bad, 1, solved=True, number=n) for n in range(5)] + [trajectory("good"), bad]
+    one = ALL.model_copy(update={"caps": Caps(successes_per_task=1)})
+    kept = build_dataset(runs, user_segment, tmp_path, settings=one).train
+    assert {example.run_id: example.forked for example in kept} == {"good": False, "bad": False}
+    two = ALL.model_copy(update={"caps": Caps(successes_per_task=2)})
+    more = build_dataset(runs, user_segment, tmp_path, settings=two).train
+    assert sorted(example.forked for example in more) == [False, False, True]

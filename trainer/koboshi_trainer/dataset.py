@@ -188,6 +188,7 @@ def _example(
         label=trajectory.outcome,
         failure_class=kind,
         demonstration=header.demonstration,
+        forked=header.forked_at is not None,
         tools=tuple(sorted({call.intent.call.name for call in trajectory.calls})),
         tool_versions=_tool_versions(trajectory),
         sources=outside_sources(trajectory),

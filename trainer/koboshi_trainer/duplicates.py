@@ -5,7 +5,8 @@ An outside source is a host or an MCP server that told a run something. However 
 
 Every choice is by a stable pseudo-random order under one seed of what the examples say, so that the same replies to the
 same tasks always give the same examples in the same order: whatever order they come in, whatever ids their runs have.
-Failures whose first bad step is known come before the others.
+Failures whose first bad step is known come before the others, and runs before forks, so that what is kept of the runs
+does not depend on whether any was forked.
 """
 
 import hashlib
@@ -60,7 +61,7 @@ class Kept:
 
 def keep(examples: Iterable[Example], caps: Caps, *, seed: int) -> Kept:
     """Apply all caps. Demonstrations are kept apart: they count in no ratio but their own."""
-    ordered = sorted(examples, key=lambda example: (example.first_bad is None, order_key(seed, example)))
+    ordered = sorted(examples, key=lambda one: (one.first_bad is None, one.forked, order_key(seed, one)))
     dropped: Counter[str] = Counter()
     own = _unsure([example for example in ordered if not example.demonstration], caps, dropped)
     own = _ratio(_per_task(own, caps, dropped), caps, dropped)

@@ -4,7 +4,7 @@ A pair of task and sample that has ended already, for the same model, seed, temp
 a round that was cut off goes on where it stopped, and a round that is whole costs one read.
 """
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
@@ -13,9 +13,10 @@ from koboshi_runtime.records import EndReason, OutcomeLabel, Purpose, RunHeader,
 from koboshi_runtime.runner import Runner, side_by_side
 from koboshi_runtime.store import RunFilter
 from koboshi_runtime.tasks import Task
-from koboshi_runtime.traces.blame import find_blame
+from koboshi_runtime.traces.blame import find_blame, forks_at
 from koboshi_tools import UsageError
 
+from .at_hand import at_hand
 from .methods import FAILURE, SUCCESS
 from .quality import MALFORMED, failure_class
 from .tries import Tries
@@ -82,7 +83,11 @@ async def roll_out(
     if tries.forks:
         told = _behind(len(run_ids), on_progress)
         run_ids += await fork_failures(_at(runner, tries.temperature), run_ids, tries.forks, on_progress=told)
-    return run_ids
+    if tries.finishes:
+        told = _behind(len(run_ids), on_progress)
+        run_ids += await finish_failures(_at(runner, tries.temperature), run_ids, tries.finishes, on_progress=told)
+    # A run that is forked for both reasons names its forks twice.
+    return list(dict.fromkeys(run_ids))
 
 
 async def fork_failures(
@@ -94,13 +99,44 @@ async def fork_failures(
     forks are stored with the reason.
     """
     chosen = _worth_forking([runner.store.trajectory(run_id) for run_id in run_ids])
+
+    async def blamed(failed: Trajectory) -> None:
+        await find_blame(runner, failed, samples=samples, solved=True)
+
+    return await _forked(runner, chosen, blamed, samples, on_progress)
+
+
+async def finish_failures(
+    runner: Runner, run_ids: Sequence[str], samples: int, *, on_progress: OnProgress | None = None
+) -> list[str]:
+    """Return the run ids of `samples` forks from where a failed run had its answer at hand, one run a task."""
+    chosen: dict[str, tuple[Trajectory, int]] = {}
+    for run in map(runner.store.trajectory, run_ids):
+        if _is_well_meant(run) and run.header.forked_at is None and (place := at_hand(run)) is not None:
+            chosen.setdefault(run.header.prompt, (run, place))
+    places = {run.run_id: place for run, place in chosen.values()}
+
+    async def finished(failed: Trajectory) -> None:
+        await forks_at(runner, failed, places[failed.run_id], samples)
+
+    return await _forked(runner, [run for run, _ in chosen.values()], finished, samples, on_progress)
+
+
+async def _forked(
+    runner: Runner,
+    chosen: Sequence[Trajectory],
+    fork: Callable[[Trajectory], Awaitable[None]],
+    samples: int,
+    on_progress: OnProgress | None,
+) -> list[str]:
+    """Fork every chosen run, and return the run ids of all its forks."""
     queue, found = iter(chosen), dict[str, list[str]]()
 
     async def work() -> None:
         for failed in queue:
             # What cannot be forked says so in the forks that were tried.
             with suppress(UsageError):
-                await find_blame(runner, failed, samples=samples, solved=True)
+                await fork(failed)
             rows = runner.store.runs(RunFilter(fork_of=failed.run_id, model=runner.model.info.model_hash))
             found[failed.run_id] = [row.run_id for row in reversed(rows)]
             if on_progress is not None:
@@ -115,11 +151,15 @@ def _worth_forking(runs: Sequence[Trajectory]) -> list[Trajectory]:
     solved = {run.header.prompt for run in runs if run.outcome is OutcomeLabel.SUCCESS}
     chosen: dict[str, Trajectory] = {}
     for run in runs:
-        kind, asked = failure_class(run), run.header.condition
-        well_meant = kind is not None and kind not in MALFORMED and asked in {None, SUCCESS}
-        if well_meant and len(run.turns) > 1 and run.header.prompt in solved:
+        if _is_well_meant(run) and len(run.turns) > 1 and run.header.prompt in solved:
             chosen.setdefault(run.header.prompt, run)
     return list(chosen.values())
+
+
+def _is_well_meant(run: Trajectory) -> bool:
+    """Say whether a run failed, well-formed, though a success was asked for."""
+    kind = failure_class(run)
+    return kind is not None and kind not in MALFORMED and run.header.condition in {None, SUCCESS}
 
 
 def _behind(before: int, on_progress: OnProgress | None) -> OnProgress | None:

@@ -60,7 +60,7 @@ class Example(Frozen):
     `users` holds the user segment's ids by condition, under `NO_CONDITION` those without one. `task_hash` is the hash
     of the normalised prompt; `failure_class` is None for a success. `tool_versions` holds the version of each tool that
     was called, `sources` the places outside that the run was told something from, `imported` the one it was read from.
-    `first_bad` is the step at which a failed run was lost, where its forks have shown that.
+    `first_bad` is the step at which a failed run was lost, where its forks have shown that; `forked` marks a fork.
     """
 
     run_id: str
@@ -71,6 +71,7 @@ class Example(Frozen):
     failure_class: str | None = None
     first_bad: int | None = None
     demonstration: bool = False
+    forked: bool = False
     tools: tuple[str, ...] = ()
     tool_versions: dict[str, ToolVersion] = Field(default_factory=dict)
     sources: tuple[str, ...] = ()

@@ -16,7 +16,8 @@ class Tries:
     A task that none of its runs solved is tried `retries` times more, at `retry_temperature`, drawn away from the
     failure condition by `retry_guidance`. One that all of them solved is tried `hard_negatives` times under the failure
     condition. Of one that was both solved and failed, a failed run is forked `forks` times at each place that blame
-    asks for.
+    asks for. Of one that was failed though a tool had said the answer, such a run is gone on with from there `finishes`
+    times.
     """
 
     samples: int
@@ -26,3 +27,4 @@ class Tries:
     retry_guidance: float = 0.0
     hard_negatives: int = 0
     forks: int = 0
+    finishes: int = 0

@@ -85,6 +85,7 @@ class Seeded(Frozen):
 
 
 _RETRYING = ("retries", "retry_temperature")
+_BEYOND = {"retry_guidance", "hard_negatives", "forks", "finishes"}
 
 
 class Pool(Frozen):
@@ -98,6 +99,7 @@ class Pool(Frozen):
     retry_guidance: Annotated[float, LATER] = Field(default=0.0, ge=0)
     hard_negatives: Annotated[int, LATER] = Field(default=0, ge=0)
     forks: Annotated[int, LATER] = Field(default=0, ge=0)
+    finishes: Annotated[int, LATER] = Field(default=0, ge=0)
     seed: int = 0
     dataset: DatasetSettings = DatasetSettings()
 
@@ -112,12 +114,13 @@ class Pool(Frozen):
             retry_guidance=self.retry_guidance,
             hard_negatives=self.hard_negatives,
             forks=self.forks,
+            finishes=self.finishes,
         )
 
     @property
     def beyond(self) -> dict[str, Any]:
         """What of the tries came later than the first results, where it is used."""
-        return self.model_dump(include={"retry_guidance", "hard_negatives", "forks"}, exclude_defaults=True)
+        return self.model_dump(include=_BEYOND, exclude_defaults=True)
 
 
 class ArmFit(Frozen):
@@ -125,7 +128,7 @@ class ArmFit(Frozen):
 
     `failures_per_success` cuts the pool's failures down, `sure_share` the successes at tasks that never failed, by the
     same stable choice for every arm; `pairs_first` keeps failures at tasks that were also solved before others. `steps`
-    learns what a failed run did before its first bad step as a success.
+    learns what a failed run did before its first bad step as a success; without `forked` no fork is used.
     """
 
     start: Literal["seeded", "base"] = "seeded"
@@ -134,6 +137,7 @@ class ArmFit(Frozen):
     sure_share: float = Field(default=1.0, ge=0, le=1)
     pairs_first: bool = False
     steps: Annotated[bool, LATER] = False
+    forked: Annotated[bool, LATER] = True
     failure_weight: float = Field(default=1.0, ge=0)
     demonstration_weight: float = Field(default=1.0, ge=0)
     half_life_days: Annotated[float | None, LATER] = Field(default=None, gt=0)

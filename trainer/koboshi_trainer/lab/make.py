@@ -114,7 +114,8 @@ class Maker:
             sure_share=own.sure_share,
             pairs_first=own.pairs_first,
         )
-        kept = keep(dataset.train, caps, seed=dataset.manifest.settings.seed).examples
+        usable = [example for example in dataset.train if own.forked or not example.forked]
+        kept = keep(usable, caps, seed=dataset.manifest.settings.seed).examples
         assert arm.method is not None, f"arm {arm.name} is not trained"
         assignment = Assignment(
             weights=Weights(

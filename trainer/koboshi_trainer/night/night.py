@@ -205,6 +205,7 @@ def _tries(settings: NightlySettings, *, asks_for_failures: bool) -> Tries:
         retry_temperature=settings.retry_temperature,
         hard_negatives=settings.hard_negatives if asks_for_failures else 0,
         forks=settings.forks,
+        finishes=settings.finishes,
     )
 
 
