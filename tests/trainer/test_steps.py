@@ -213,6 +213,15 @@ def test_a_failure_that_had_its_answer_at_hand_is_gone_on_with_from_there(tmp_pa
     assert asyncio.run(roll_out(made, [told(), task("other")], tries)) == [run.run_id for run in runs]
 
 
+def test_a_run_is_not_lost_before_its_answer_was_at_hand(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "traces.db")
+    made: Runner = runner(tmp_path, store, Late(), purpose=Purpose.ROLLOUT, jobs=1)
+    run_ids = asyncio.run(roll_out(made, [told()], Tries(samples=2, temperature=0.8, finishes=1)))
+    runs = [store.trajectory(run_id) for run_id in run_ids]
+    assert [run.outcome for run in runs] == ["failure", "success", "failure"]
+    assert first_bad_steps(runs) == {runs[0].run_id: 1}
+
+
 def test_runs_are_kept_before_their_forks(tmp_path: Path) -> None:
     bad = failed()
     runs = [fork(bad, 1, solved=True, number=n) for n in range(5)] + [trajectory("good"), bad]

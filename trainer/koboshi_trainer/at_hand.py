@@ -4,7 +4,12 @@ Whether it was the answer is asked of the task's own checker, for checkers that 
 on from there again costs a short reply, and what succeeds is the failed run put right at the step where it was lost.
 """
 
+from typing import Any
+
+from pydantic import TypeAdapter
+
 from koboshi_runtime.checkers import (
+    Checker,
     ExactChecker,
     Finished,
     JsonChecker,
@@ -14,18 +19,21 @@ from koboshi_runtime.checkers import (
     judge,
 )
 from koboshi_runtime.records import OutcomeLabel, Trajectory
-from koboshi_runtime.tasks import Task
 
 _BY_ANSWER = (NumberChecker, ExactChecker, RegexChecker, OneOfChecker, JsonChecker)
+_CHECKER: TypeAdapter[Any] = TypeAdapter(Checker)
 
 
 def at_hand(run: Trajectory) -> int | None:
     """Return behind how many turns of `run` a tool first said what its checker takes for the answer; None if never."""
-    task = Task.model_validate(run.header.task) if run.header.task else None
-    if task is None or not isinstance(task.checker, _BY_ANSWER):
+    stored = (run.header.task or {}).get("checker")
+    if stored is None:
+        return None
+    checker = _CHECKER.validate_python(stored)
+    if not isinstance(checker, _BY_ANSWER):
         return None
     for call in run.calls:
         said = call.result.output if call.result is not None else None
-        if said and judge(task.checker, Finished(answer=said)).label is OutcomeLabel.SUCCESS:
+        if said and judge(checker, Finished(answer=said)).label is OutcomeLabel.SUCCESS:
             return call.intent.step_index + 1
     return None

@@ -26,6 +26,7 @@ from koboshi_runtime.records import OutcomeLabel, Trajectory
 from koboshi_runtime.traces.blame import blame_of
 from koboshi_tools import Frozen, KoboshiError, canonical_json, hash_bytes, hash_value
 
+from .at_hand import at_hand
 from .duplicates import Caps, keep
 from .injection import outside_sources
 from .quality import MALFORMED, FailureClass, failure_class, why_not
@@ -203,7 +204,10 @@ def _example(
 
 
 def first_bad_steps(runs: Sequence[Trajectory]) -> dict[str, int]:
-    """Return the first bad step of each failed run among `runs` whose forks among them show it."""
+    """Return the first bad step of each failed run among `runs` whose forks among them show it.
+
+    A run is not lost before its answer was at hand, though few tries from there may fail to say it.
+    """
     solved, forks = set[str](), defaultdict[str, list[Trajectory]](list)
     for run in runs:
         if run.header.forked_at is not None and run.header.parent_run_id is not None:
@@ -212,7 +216,8 @@ def first_bad_steps(runs: Sequence[Trajectory]) -> dict[str, int]:
             solved.add(run.header.prompt)
     failed = (run for run in runs if run.run_id in forks and run.outcome is OutcomeLabel.FAILURE)
     found = (blame_of(run, forks[run.run_id], solved=run.header.prompt in solved) for run in failed)
-    return {blame.run_id: blame.first_bad for blame in found if blame.first_bad is not None}
+    places = {blame.run_id: blame.first_bad for blame in found if blame.first_bad is not None}
+    return {run.run_id: max(places[run.run_id], at_hand(run) or 0) for run in runs if run.run_id in places}
 
 
 def _blamed(example: Example, first_bad: Mapping[str, int]) -> Example:
